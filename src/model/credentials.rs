@@ -1,0 +1,57 @@
+use std::fmt;
+use std::sync::Arc;
+
+/// The access key and secret key that requests are signed with (RocketMQ ACL).
+///
+/// The secret and the token never appear in `Debug`, logs or errors.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    access_key: Arc<str>,
+    secret_key: Arc<str>,
+    session_token: Option<Arc<str>>,
+}
+
+impl Credentials {
+    /// A long-lived pair of keys.
+    pub fn new(access_key: impl Into<String>, secret_key: impl Into<String>) -> Self {
+        Self { access_key: access_key.into().into(), secret_key: secret_key.into().into(), session_token: None }
+    }
+
+    /// Adds the token of a temporary pair of keys. Defaults to none.
+    #[must_use]
+    pub fn session_token(mut self, token: impl Into<String>) -> Self {
+        self.session_token = Some(token.into().into());
+        self
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn access_key(&self) -> &str {
+        &self.access_key
+    }
+
+    pub(crate) fn secret_key(&self) -> &str {
+        &self.secret_key
+    }
+
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.session_token.as_deref()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("access_key", &self.access_key).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e1_a_secret_never_appears_in_debug() {
+        let shown = format!("{:?}", Credentials::new("ak", "very-secret").session_token("token-secret"));
+        assert!(shown.contains("ak") && !shown.contains("secret"), "{shown}");
+    }
+}

@@ -1,0 +1,29 @@
+//! The vocabulary: plain data, no runtime.
+
+mod checked;
+mod credentials;
+mod endpoint;
+mod group;
+mod limits;
+mod message;
+mod outbound;
+mod properties;
+mod queue;
+mod route;
+mod settings;
+
+pub use credentials::Credentials;
+pub use endpoint::Endpoint;
+pub use group::{ConsumerGroup, Filter};
+pub use limits::Limits;
+pub use message::{Corruption, DeadLetterOrigin, Message, MessageType};
+pub use outbound::OutboundMessage;
+pub use properties::Properties;
+pub use queue::{MessageQueue, Offset};
+
+pub(crate) use checked::{check_group, check_topic};
+pub(crate) use endpoint::{AccessPoint, Scheme};
+pub(crate) use group::{FilterKind, Subscription};
+pub(crate) use message::{MessageId, MessageParts};
+pub(crate) use route::{Permission, Route, RouteQueue};
+pub(crate) use settings::{ClientKind, ClientSettings, RetrySchedule, ServerSettings};

@@ -1,0 +1,65 @@
+use std::fmt;
+use std::sync::Arc;
+
+/// A message queue: one of a topic's queues on one broker. The id alone is not unique.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageQueue {
+    topic: Arc<str>,
+    broker: Arc<str>,
+    id: u32,
+}
+
+impl MessageQueue {
+    /// A queue from its parts.
+    pub fn new(topic: impl Into<Arc<str>>, broker: impl Into<Arc<str>>, id: u32) -> Self {
+        Self { topic: topic.into(), broker: broker.into(), id }
+    }
+
+    /// The topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The name of the broker.
+    #[must_use]
+    pub fn broker(&self) -> &str {
+        &self.broker
+    }
+
+    /// The number of the queue on its broker, from 0.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+}
+
+impl fmt::Display for MessageQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}:{}", self.topic, self.broker, self.id)
+    }
+}
+
+/// The position of a message in its queue, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Offset(u64);
+
+impl Offset {
+    /// An offset from its number.
+    #[must_use]
+    pub const fn new(offset: u64) -> Self {
+        Self(offset)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

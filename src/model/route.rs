@@ -1,0 +1,59 @@
+use std::sync::Arc;
+
+use crate::model::{Endpoint, MessageType};
+
+/// Where a topic lives, as one QueryRoute said. Only masters: slaves would count each queue twice (protocol.md A.8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) topic: Arc<str>,
+    pub(crate) queues: Vec<RouteQueue>,
+}
+
+/// One queue of a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RouteQueue {
+    pub(crate) broker: Arc<str>,
+    pub(crate) id: i32,
+    pub(crate) permission: Permission,
+    /// Where the broker is reached, in the order of the server; empty when the server named none.
+    pub(crate) endpoints: Arc<[Endpoint]>,
+    /// Message types the topic takes; empty when the server did not say.
+    pub(crate) accepts: Vec<MessageType>,
+}
+
+/// What a queue may be used for (the gRPC enum, not the remoting bit mask).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Permission {
+    None,
+    Read,
+    Write,
+    ReadWrite,
+}
+
+impl Permission {
+    pub(crate) const fn readable(self) -> bool {
+        matches!(self, Self::Read | Self::ReadWrite)
+    }
+
+    pub(crate) const fn writable(self) -> bool {
+        matches!(self, Self::Write | Self::ReadWrite)
+    }
+}
+
+impl Route {
+    /// The brokers with a queue that satisfies `wanted`, each once with its endpoints, in the order of the server.
+    pub(crate) fn brokers(&self, wanted: fn(Permission) -> bool) -> Vec<(Arc<str>, Arc<[Endpoint]>)> {
+        let mut brokers: Vec<(Arc<str>, Arc<[Endpoint]>)> = Vec::new();
+        for queue in self.queues.iter().filter(|queue| wanted(queue.permission)) {
+            if !brokers.iter().any(|(name, _)| *name == queue.broker) {
+                brokers.push((Arc::clone(&queue.broker), Arc::clone(&queue.endpoints)));
+            }
+        }
+        brokers
+    }
+
+    /// Whether the topic takes messages of a type, as far as the server said.
+    pub(crate) fn accepts(&self, kind: MessageType) -> bool {
+        self.queues.iter().all(|queue| queue.accepts.is_empty() || queue.accepts.contains(&kind))
+    }
+}

@@ -1,0 +1,102 @@
+//! The only place that spawns: every task has a name and an owner, and a panic in one is reported, never lost.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock;
+
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// How many background tasks of this process have panicked. Tests assert that it stays 0.
+#[doc(hidden)]
+pub fn panicked_tasks() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+/// The tasks of one owner. They are cancelled when the group is dropped.
+#[derive(Debug)]
+pub(crate) struct TaskGroup {
+    tracker: TaskTracker,
+    cancel: CancellationToken,
+}
+
+impl TaskGroup {
+    pub(crate) fn new() -> Self {
+        Self { tracker: TaskTracker::new(), cancel: CancellationToken::new() }
+    }
+
+    /// Spawns a task that ends by itself or at the next await after [`cancel`](Self::cancel).
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+    pub(crate) fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+        let cancelled = self.cancel.clone().cancelled_owned();
+        self.tracker.spawn(async move {
+            tokio::select! {
+                biased;
+                () = cancelled => {}
+                outcome = AssertUnwindSafe(future).catch_unwind() => {
+                    if outcome.is_err() {
+                        PANICS.fetch_add(1, Ordering::Relaxed);
+                        tracing::error!(task = name, "a background task panicked; this is a bug of rocketmq-stream");
+                    }
+                }
+            }
+        });
+    }
+
+    /// A token that is cancelled with the group, for tasks that must tidy up before they end.
+    pub(crate) fn token(&self) -> CancellationToken {
+        self.cancel.clone()
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    /// Cancels and waits for the end of all tasks, at most `deadline`. `false`: some are still running.
+    pub(crate) async fn shutdown(&self, deadline: Duration) -> bool {
+        self.cancel.cancel();
+        self.join(deadline).await
+    }
+
+    /// Waits for the end of all tasks without cancelling them, at most `deadline`.
+    pub(crate) async fn join(&self, deadline: Duration) -> bool {
+        self.tracker.close();
+        clock::timeout(deadline, self.tracker.wait()).await.is_some()
+    }
+}
+
+impl Drop for TaskGroup {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dropped_group_ends_its_tasks() {
+        let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+        let group = TaskGroup::new();
+        group.spawn("waits for ever", async move {
+            let _held = sender;
+            std::future::pending::<()>().await;
+        });
+        drop(group);
+        assert!(receiver.await.is_err(), "the task was dropped, and its sender with it");
+    }
+
+    #[tokio::test]
+    async fn shutdown_waits_for_the_end_of_every_task() {
+        let group = TaskGroup::new();
+        group.spawn("waits for ever", std::future::pending());
+        assert!(group.shutdown(Duration::from_secs(5)).await);
+    }
+}

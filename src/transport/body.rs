@@ -1,0 +1,1 @@
+//! Body codecs and digests.
