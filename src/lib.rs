@@ -5,6 +5,7 @@
 mod clock;
 mod error;
 mod model;
+mod proto;
 mod retry;
 mod session;
 mod task;
