@@ -30,3 +30,11 @@ pub(crate) fn timer(at: Instant) -> tokio::time::Sleep {
 pub(crate) async fn timeout<F: Future>(duration: Duration, future: F) -> Option<F::Output> {
     tokio::time::timeout(duration, future).await.ok()
 }
+
+#[allow(clippy::disallowed_methods, reason = "this is the one place that reads time")]
+/// Ticks after each `period`, not at once; a tick that was missed is not made up for.
+pub(crate) fn interval(period: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
+}

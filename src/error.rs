@@ -17,9 +17,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// [`Display`](fmt::Display) says what was tried, on what, what the rule is and what to do; it does not repeat
 /// [`source`](StdError::source), which carries the cause.
-pub struct Error(Box<Inner>);
+///
+/// A clone shares everything: one failure can be told to all who waited for the same thing.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Inner {
     kind: ErrorKind,
     text: Box<str>,
@@ -30,7 +33,7 @@ struct Inner {
     endpoint: Option<Endpoint>,
     server_code: Option<i32>,
     unsent: Vec<OutboundMessage>,
-    source: Option<BoxError>,
+    source: Option<Arc<dyn StdError + Send + Sync + 'static>>,
 }
 
 /// What kind of error it is, named by what the caller does about it.
@@ -130,7 +133,7 @@ impl fmt::Display for Operation {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
-        Self(Box::new(Inner {
+        Self(Arc::new(Inner {
             kind,
             text: text.into().into_boxed_str(),
             operation: None,
@@ -160,42 +163,42 @@ impl Error {
     }
 
     pub(crate) fn during(mut self, operation: Operation) -> Self {
-        self.0.operation = Some(operation);
+        Arc::make_mut(&mut self.0).operation = Some(operation);
         self
     }
 
     pub(crate) fn on_topic(mut self, topic: impl Into<Arc<str>>) -> Self {
-        self.0.topic = Some(topic.into());
+        Arc::make_mut(&mut self.0).topic = Some(topic.into());
         self
     }
 
     pub(crate) fn in_group(mut self, group: impl Into<Arc<str>>) -> Self {
-        self.0.group = Some(group.into());
+        Arc::make_mut(&mut self.0).group = Some(group.into());
         self
     }
 
     pub(crate) fn on_queue(mut self, queue: MessageQueue) -> Self {
-        self.0.queue = Some(queue);
+        Arc::make_mut(&mut self.0).queue = Some(queue);
         self
     }
 
     pub(crate) fn at(mut self, endpoint: &Endpoint) -> Self {
-        self.0.endpoint = Some(endpoint.clone());
+        Arc::make_mut(&mut self.0).endpoint = Some(endpoint.clone());
         self
     }
 
     pub(crate) fn with_code(mut self, code: i32) -> Self {
-        self.0.server_code = Some(code);
+        Arc::make_mut(&mut self.0).server_code = Some(code);
         self
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.0.source = Some(source.into());
+        Arc::make_mut(&mut self.0).source = Some(source.into().into());
         self
     }
 
     pub(crate) fn with_unsent(mut self, unsent: Vec<OutboundMessage>) -> Self {
-        self.0.unsent = unsent;
+        Arc::make_mut(&mut self.0).unsent = unsent;
         self
     }
 
@@ -259,7 +262,7 @@ impl Error {
     /// # Errors
     /// Gives the error back when it carries no message.
     pub fn into_unsent(mut self) -> std::result::Result<Vec<OutboundMessage>, Self> {
-        if self.0.unsent.is_empty() { Err(self) } else { Ok(std::mem::take(&mut self.0.unsent)) }
+        if self.0.unsent.is_empty() { Err(self) } else { Ok(std::mem::take(&mut Arc::make_mut(&mut self.0).unsent)) }
     }
 }
 

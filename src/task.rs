@@ -32,19 +32,24 @@ impl TaskGroup {
     }
 
     /// Spawns a task that ends by itself or at the next await after [`cancel`](Self::cancel).
-    #[allow(clippy::disallowed_methods, reason = "this is the one place that spawns")]
     pub(crate) fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         let cancelled = self.cancel.clone().cancelled_owned();
-        self.tracker.spawn(async move {
+        self.spawn_to_end(name, async move {
             tokio::select! {
                 biased;
                 () = cancelled => {}
-                outcome = AssertUnwindSafe(future).catch_unwind() => {
-                    if outcome.is_err() {
-                        PANICS.fetch_add(1, Ordering::Relaxed);
-                        tracing::error!(task = name, "a background task panicked; this is a bug of rocketmq-stream");
-                    }
-                }
+                () = future => {}
+            }
+        });
+    }
+
+    /// Spawns a task that is not cancelled: it watches the [`token`](Self::token) itself, and ends soon after.
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+    pub(crate) fn spawn_to_end(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(async move {
+            if AssertUnwindSafe(future).catch_unwind().await.is_err() {
+                PANICS.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(task = name, "a background task panicked; this is a bug of rocketmq-stream");
             }
         });
     }

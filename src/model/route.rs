@@ -35,6 +35,10 @@ impl Permission {
         matches!(self, Self::Read | Self::ReadWrite)
     }
 
+    pub(crate) const fn usable(self) -> bool {
+        !matches!(self, Self::None)
+    }
+
     pub(crate) const fn writable(self) -> bool {
         matches!(self, Self::Write | Self::ReadWrite)
     }
