@@ -52,21 +52,24 @@ fetch_jars() {
   command -v mvn > /dev/null || die "mvn (Apache Maven) is missing: it fetches the released jars of RocketMQ"
   say "fetching the jars of RocketMQ into $lib"
   mkdir -p "$cache"
-  local fresh
   fresh=$(mktemp -d "$cache/fetch.XXXXXX")
+  trap 'rm -rf "$fresh"' EXIT
   mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$fresh" >&2 ||
-    { rm -rf "$fresh"; die "mvn could not fetch the jars named in $here/pom.xml"; }
-  if [ -d "$lib" ]; then rm -rf "$fresh"; else mv "$fresh" "$lib"; fi
+    die "mvn could not fetch the jars named in $here/pom.xml"
+  # Two at once: the second one's work is thrown away.
+  if [ ! -d "$lib" ]; then mv "$fresh" "$lib"; fi
+  rm -rf "$fresh"
+  trap - EXIT
 }
 
 # ---- processes -----------------------------------------------------------------------------------------------------
 
-nodes() {
-  echo namesrv
+brokers() {
   echo broker-a
   [ "${BROKERS:-1}" -lt 2 ] || echo broker-b
-  echo proxy
 }
+
+nodes() { echo namesrv "$(brokers)" proxy; }
 
 all_nodes_reversed() { echo proxy broker-b broker-a namesrv; }
 
@@ -79,7 +82,7 @@ check_node() {
 
 command_line() {
   if [ -r /proc/self/cmdline ]; then
-    tr '\0' ' ' < "/proc/$1/cmdline" 2> /dev/null || true
+    { tr '\0' ' ' < "/proc/$1/cmdline"; } 2> /dev/null || true
   else
     ps -ww -p "$1" -o args= 2> /dev/null || true
   fi
@@ -125,12 +128,11 @@ block_is_free() {
 
 # Below 32768, where Linux starts to hand out ports to outgoing connections.
 choose_ports() {
-  local try
   if [ -n "${PORT_BASE:-}" ]; then
     block_is_free "$PORT_BASE" || die "ports $PORT_BASE to $((PORT_BASE + 11)) are not all free"
     return
   fi
-  for try in {1..50}; do
+  for _ in {1..50}; do
     PORT_BASE=$((20000 + RANDOM % 1000 * 12))
     ! block_is_free "$PORT_BASE" || return 0
   done
@@ -213,11 +215,14 @@ TEXT
 
 # `set -m` gives the process a group of its own: a Ctrl-C meant for us does not end it behind our back.
 launch() { # node java-arguments...
-  local node=$1
+  local node=$1 tries=0
   shift
   (
+    # A Ctrl-C between the two last lines would leave a process that nobody knows of.
+    trap : INT TERM HUP
     set -m
     cd "$work/$node"
+    : > out
     ROCKETMQ_HOME=$work/$node java -Duser.home="$work/$node" -Drocketmq.log.root.level=WARN \
       -Djava.net.preferIPv4Stack=true -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss512k \
       --add-exports=java.base/jdk.internal.ref=ALL-UNNAMED --add-exports=java.base/sun.nio.ch=ALL-UNNAMED \
@@ -225,6 +230,12 @@ launch() { # node java-arguments...
       --add-opens=java.base/java.lang=ALL-UNNAMED -cp "$lib/*" "$@" > out 2>&1 < /dev/null &
     echo $! > pid
   )
+  # For a moment the process is a copy of this script, which pid_of does not take for the node.
+  until pid_of "$node" > /dev/null || [ $tries -ge 50 ]; do
+    kill -0 "$(cat "$work/$node/pid")" 2> /dev/null || break
+    sleep .02
+    tries=$((tries + 1))
+  done
 }
 
 await_line() { # node text
@@ -244,7 +255,7 @@ failed() { # node reason
 }
 
 # The configuration is written for every start: a broker overwrites its own when an administrator changes a value.
-start_node() { # node
+launch_node() { # node
   local node=$1
   ! pid_of "$node" > /dev/null || die "$node runs already"
   mkdir -p "$work/$node"
@@ -252,18 +263,22 @@ start_node() { # node
     namesrv)
       configure_namesrv
       launch namesrv -Xmx64m org.apache.rocketmq.namesrv.NamesrvStartup -c "$work/namesrv/conf"
-      await_line namesrv 'boot success'
       ;;
     broker-*)
       configure_broker "$node"
       launch "$node" -Xmx320m -XX:MaxDirectMemorySize=256m org.apache.rocketmq.broker.BrokerStartup -c "$work/$node/conf"
-      await_line "$node" 'boot success'
       ;;
     proxy)
       configure_proxy
       launch proxy -Xmx192m -XX:MaxDirectMemorySize=256m org.apache.rocketmq.proxy.ProxyStartup -pc "$work/proxy/conf"
-      await_line proxy 'startup successfully'
       ;;
+  esac
+}
+
+await_node() { # node
+  case $1 in
+    namesrv | broker-*) await_line "$1" 'boot success' ;;
+    proxy) await_line proxy 'startup successfully' ;;
   esac
 }
 
@@ -274,10 +289,16 @@ start_all() {
   done
   choose_ports
   mkdir -p "$work"
+  rm -f "$work/env" "$work/settings"
   for node in $(all_nodes_reversed); do rm -rf "${work:?}/$node"; done
   write_settings
-  # One after the other: a broker looks for the name server once, and the proxy ends when it finds no broker.
-  for node in $(nodes); do start_node "$node"; done
+  # One kind after the other: a broker registers once and then only every half minute, and a proxy without a broker ends.
+  launch_node namesrv
+  await_node namesrv
+  for node in $(brokers); do launch_node "$node"; done
+  for node in $(brokers); do await_node "$node"; done
+  launch_node proxy
+  await_node proxy
 }
 
 # ---- commands --------------------------------------------------------------------------------------------------------
@@ -307,7 +328,7 @@ status() {
 
 run() {
   [ $# -gt 0 ] || die "run needs a command: cluster.sh run -- CMD..."
-  local throw_away= command_pid= code
+  throw_away='' command_pid=''
   if [ -z "${chosen_work:-}" ]; then
     mkdir -p "$cache"
     work=$(mktemp -d "$cache/run.XXXXXX")
@@ -317,7 +338,10 @@ run() {
     [ -z "$command_pid" ] || kill -TERM -- "-$command_pid" 2> /dev/null || true
     stop_all KILL
     if [ -n "$throw_away" ]; then
-      if [ $code -eq 0 ]; then rm -rf "$work"; else rm -rf "$work"/*/store; say "logs are kept in $work"; fi
+      case $code in
+        0 | 129 | 130 | 143) rm -rf "$work" ;;
+        *) rm -rf "$work"/*/store; say "logs are kept in $work" ;;
+      esac
     fi
     exit $code' EXIT
   trap 'exit 130' INT
@@ -363,7 +387,8 @@ case $command in
     fetch_jars
     if [ -n "$node" ]; then
       load_settings
-      start_node "$node"
+      launch_node "$node"
+      await_node "$node"
     else
       end_on_failure
       start_all

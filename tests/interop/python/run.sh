@@ -14,19 +14,18 @@ if [ ! -f "$made/ready" ]; then
   command -v python3 > /dev/null || die "python3 is missing: 3.9 or later is needed"
   mkdir -p "$cache"
   until mkdir "$made.lock" 2> /dev/null; do
-    [ ! -f "$made/ready" ] || break
     [ $SECONDS -lt 300 ] || die "another process has been making $made for 300 s; if there is none, remove $made.lock"
     sleep 1
   done
+  trap 'rmdir "$made.lock"' EXIT
   if [ ! -f "$made/ready" ]; then
-    trap 'rmdir "$made.lock"' EXIT
     python3 -m venv --clear "$made" >&2 || die "python3 -m venv failed (on Debian it is in the package python3-venv)"
     "$made/bin/python" -m pip install -q --disable-pip-version-check -r "$here/requirements.txt" >&2 ||
       die "pip could not install what $here/requirements.txt names"
     touch "$made/ready"
-    rmdir "$made.lock"
-    trap - EXIT
   fi
+  rmdir "$made.lock"
+  trap - EXIT
 fi
 [ "${1:-}" != build ] || exit 0
 
