@@ -1,0 +1,415 @@
+#!/usr/bin/env bash
+# Runs a real Apache RocketMQ (name server, broker, proxy in CLUSTER mode) on this machine, for tests. See README.md.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${ROCKETMQ_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rocketmq-stream-tests}
+work=${ROCKETMQ_TEST_WORKDIR:-$cache/cluster}
+
+usage() {
+  cat <<'TEXT'
+usage: cluster.sh [-w WORKDIR] COMMAND
+
+  run -- CMD...      start a server, run CMD with its addresses in the environment, stop; exits as CMD does
+  start              start a server with an empty store and print its addresses (they are in WORKDIR/env too)
+  stop [--graceful]  stop everything; the store is thrown away at the next start. Nothing to stop is no error
+  status             say which processes run; exit code 0 if all of them do
+  env                print the addresses of the server in WORKDIR
+  start NODE         start one stopped process again: same ports, same store, configuration written anew
+  stop NODE          stop one process as an administrator would (TERM, waited for)
+  kill NODE          stop one process as a crash would (KILL)
+  fetch              only fetch the jars into the cache
+
+NODE is namesrv, broker-a, broker-b or proxy.
+
+environment:
+  ROCKETMQ_TEST_CACHE    where jars are kept; default ${XDG_CACHE_HOME:-~/.cache}/rocketmq-stream-tests
+  ROCKETMQ_TEST_WORKDIR  as -w; default CACHE/cluster, for `run` a new folder that is removed afterwards
+  BROKERS                1 or 2 (default 1)
+  PORT_BASE              first of 12 neighbouring ports to use; default: found free
+  BROKER_PROPERTIES      lines to add to each broker's configuration
+  PROXY_PROPERTIES       JSON members to add to the proxy's configuration, such as "enableACL":true,"x":1
+  START_TIMEOUT          seconds each process may take to start (default 60)
+TEXT
+}
+
+say() { echo "cluster.sh: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# ---- jars ----------------------------------------------------------------------------------------------------------
+
+require_java() {
+  command -v java > /dev/null || die "java is missing: install a Java runtime, 11 or later"
+  local version
+  version=$(java -XshowSettings:properties -version 2>&1 | sed -n 's/.*java.specification.version = //p')
+  [ "${version%%.*}" -ge 11 ] || die "java is version $version: RocketMQ 5.5 needs 11 or later"
+}
+
+# The folder is named by the pom's checksum, so a changed version is fetched and an old one is left to other checkouts.
+fetch_jars() {
+  lib=$cache/server-$(cksum < "$here/pom.xml" | cut -d' ' -f1)
+  [ -d "$lib" ] && return
+  command -v mvn > /dev/null || die "mvn (Apache Maven) is missing: it fetches the released jars of RocketMQ"
+  say "fetching the jars of RocketMQ into $lib"
+  mkdir -p "$cache"
+  fresh=$(mktemp -d "$cache/fetch.XXXXXX")
+  trap 'rm -rf "$fresh"' EXIT
+  mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$fresh" >&2 ||
+    die "mvn could not fetch the jars named in $here/pom.xml"
+  # Two at once: the second one's work is thrown away.
+  if [ ! -d "$lib" ]; then mv "$fresh" "$lib"; fi
+  rm -rf "$fresh"
+  trap - EXIT
+}
+
+# ---- processes -----------------------------------------------------------------------------------------------------
+
+brokers() {
+  echo broker-a
+  [ "${BROKERS:-1}" -lt 2 ] || echo broker-b
+}
+
+nodes() { echo namesrv "$(brokers)" proxy; }
+
+all_nodes_reversed() { echo proxy broker-b broker-a namesrv; }
+
+check_node() {
+  case $1 in
+    namesrv | broker-a | broker-b | proxy) ;;
+    *) die "there is no node '$1': say namesrv, broker-a, broker-b or proxy" ;;
+  esac
+}
+
+command_line() {
+  if [ -r /proc/self/cmdline ]; then
+    { tr '\0' ' ' < "/proc/$1/cmdline"; } 2> /dev/null || true
+  else
+    ps -ww -p "$1" -o args= 2> /dev/null || true
+  fi
+}
+
+# Prints the process id of a running node. A number that now belongs to another process, or to a zombie, is not it.
+pid_of() {
+  local pid
+  pid=$(cat "$work/$1/pid" 2> /dev/null) || return 1
+  [[ $(command_line "$pid") == *"-Duser.home=$work/$1 "* ]] || return 1
+  echo "$pid"
+}
+
+end_node() { # node signal seconds
+  local pid tenths=0
+  pid=$(pid_of "$1") || return 0
+  kill "-$2" "$pid" 2> /dev/null || true
+  while pid_of "$1" > /dev/null; do
+    sleep .1
+    tenths=$((tenths + 1))
+    if [ $tenths -ge $(($3 * 10)) ]; then
+      [ "$2" != KILL ] || die "$1 (process $pid) cannot be killed"
+      say "$1 did not stop within $3 s: killing it"
+      end_node "$1" KILL 10
+      return
+    fi
+  done
+}
+
+stop_all() { # signal
+  local node
+  for node in $(all_nodes_reversed); do end_node "$node" "$1" 60; done
+}
+
+# ---- ports and configuration -----------------------------------------------------------------------------------------
+
+port_is_free() { ! (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
+
+block_is_free() {
+  local port
+  for ((port = $1; port < $1 + 12; port++)); do port_is_free "$port" || return 1; done
+}
+
+# Below 32768, where Linux starts to hand out ports to outgoing connections.
+choose_ports() {
+  if [ -n "${PORT_BASE:-}" ]; then
+    block_is_free "$PORT_BASE" || die "ports $PORT_BASE to $((PORT_BASE + 11)) are not all free"
+    return
+  fi
+  for _ in {1..50}; do
+    PORT_BASE=$((20000 + RANDOM % 1000 * 12))
+    ! block_is_free "$PORT_BASE" || return 0
+  done
+  die "found no 12 free neighbouring ports; set PORT_BASE"
+}
+
+# A broker takes four: port-2 ("fast remoting", which cannot be told otherwise), port, port+1 (HA); one stays unused.
+broker_port() { case $1 in broker-a) echo $((PORT_BASE + 6)) ;; broker-b) echo $((PORT_BASE + 10)) ;; esac; }
+
+write_settings() {
+  {
+    echo "export NAME_SERVER=127.0.0.1:$PORT_BASE"
+    echo "export ACCESS_POINT=127.0.0.1:$((PORT_BASE + 1))"
+    echo "export PROXY_REMOTING=127.0.0.1:$((PORT_BASE + 2))"
+    echo "export BROKER=127.0.0.1:$(broker_port broker-a)"
+    [ "${BROKERS:-1}" -lt 2 ] || echo "export BROKER_B=127.0.0.1:$(broker_port broker-b)"
+    printf 'export ROCKETMQ_TEST_WORKDIR=%q\n' "$work"
+    printf 'export CLUSTER_SH=%q\n' "$here/cluster.sh"
+  } > "$work/env"
+  # What `start NODE` needs to start a process with the same configuration later.
+  {
+    echo "PORT_BASE=$PORT_BASE"
+    echo "BROKERS=${BROKERS:-1}"
+    printf 'BROKER_PROPERTIES=%q\n' "${BROKER_PROPERTIES:-}"
+    printf 'PROXY_PROPERTIES=%q\n' "${PROXY_PROPERTIES:-}"
+  } > "$work/settings"
+}
+
+configure_namesrv() {
+  printf '%s\n' "listenPort=$PORT_BASE" 'bindAddress=127.0.0.1' > "$work/namesrv/conf"
+}
+
+configure_broker() { # node
+  local port
+  port=$(broker_port "$1")
+  cat > "$work/$1/conf" <<TEXT
+brokerClusterName=DefaultCluster
+brokerName=$1
+brokerId=0
+brokerIP1=127.0.0.1
+bindAddress=127.0.0.1
+listenPort=$port
+haListenPort=$((port + 1))
+namesrvAddr=127.0.0.1:$PORT_BASE
+storePathRootDir=$work/$1/store
+storePathCommitLog=$work/$1/store/commitlog
+mappedFileSizeCommitLog=33554432
+mappedFileSizeConsumeQueue=300000
+diskMaxUsedSpaceRatio=95
+autoCreateTopicEnable=false
+enablePropertyFilter=true
+recallMessageEnable=true
+enableMixedMessageType=true
+enableLmq=true
+enableMultiDispatch=true
+transactionTimeOut=1000
+transactionCheckInterval=1000
+${BROKER_PROPERTIES:-}
+TEXT
+}
+
+# One second instead of twenty: what a test creates is seen at once.
+configure_proxy() {
+  cat > "$work/proxy/conf" <<TEXT
+{
+  "rocketMQClusterName": "DefaultCluster",
+  "proxyMode": "CLUSTER",
+  "namesrvAddr": "127.0.0.1:$PORT_BASE",
+  "localServeAddr": "127.0.0.1",
+  "grpcServerPort": $((PORT_BASE + 1)),
+  "remotingListenPort": $((PORT_BASE + 2)),
+  "topicConfigCacheRefreshSeconds": 1,
+  "topicRouteServiceCacheRefreshSeconds": 1,
+  "subscriptionGroupConfigCacheRefreshSeconds": 1${PROXY_PROPERTIES:+, $PROXY_PROPERTIES}
+}
+TEXT
+}
+
+# ---- start -----------------------------------------------------------------------------------------------------------
+
+# `set -m` gives the process a group of its own: a Ctrl-C meant for us does not end it behind our back.
+launch() { # node java-arguments...
+  local node=$1 tries=0
+  shift
+  (
+    # A Ctrl-C between the two last lines would leave a process that nobody knows of.
+    trap : INT TERM HUP
+    set -m
+    cd "$work/$node"
+    : > out
+    ROCKETMQ_HOME=$work/$node java -Duser.home="$work/$node" -Drocketmq.log.root.level=WARN \
+      -Djava.net.preferIPv4Stack=true -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss512k \
+      --add-exports=java.base/jdk.internal.ref=ALL-UNNAMED --add-exports=java.base/sun.nio.ch=ALL-UNNAMED \
+      --add-opens=java.base/java.nio=ALL-UNNAMED --add-opens=java.base/sun.nio.ch=ALL-UNNAMED \
+      --add-opens=java.base/java.lang=ALL-UNNAMED -cp "$lib/*" "$@" > out 2>&1 < /dev/null &
+    echo $! > pid
+  )
+  # For a moment the process is a copy of this script, which pid_of does not take for the node.
+  until pid_of "$node" > /dev/null || [ $tries -ge 50 ]; do
+    kill -0 "$(cat "$work/$node/pid")" 2> /dev/null || break
+    sleep .02
+    tries=$((tries + 1))
+  done
+}
+
+await_line() { # node text
+  local node=$1 tenths=0
+  until grep -qi "$2" "$work/$node/out"; do
+    pid_of "$node" > /dev/null || failed "$node" "$node ended while starting"
+    sleep .1
+    tenths=$((tenths + 1))
+    [ $tenths -lt $((${START_TIMEOUT:-60} * 10)) ] || failed "$node" "$node did not start within ${START_TIMEOUT:-60} s"
+  done
+}
+
+failed() { # node reason
+  tail -n 40 "$work/$1/out" >&2
+  end_node "$1" KILL 10
+  die "$2 (its output is above, its logs are in $work/$1/logs)"
+}
+
+# The configuration is written for every start: a broker overwrites its own when an administrator changes a value.
+launch_node() { # node
+  local node=$1
+  ! pid_of "$node" > /dev/null || die "$node runs already"
+  mkdir -p "$work/$node"
+  case $node in
+    namesrv)
+      configure_namesrv
+      launch namesrv -Xmx64m org.apache.rocketmq.namesrv.NamesrvStartup -c "$work/namesrv/conf"
+      ;;
+    broker-*)
+      configure_broker "$node"
+      launch "$node" -Xmx320m -XX:MaxDirectMemorySize=256m org.apache.rocketmq.broker.BrokerStartup -c "$work/$node/conf"
+      ;;
+    proxy)
+      configure_proxy
+      launch proxy -Xmx192m -XX:MaxDirectMemorySize=256m org.apache.rocketmq.proxy.ProxyStartup -pc "$work/proxy/conf"
+      ;;
+  esac
+}
+
+await_node() { # node
+  case $1 in
+    namesrv | broker-*) await_line "$1" 'boot success' ;;
+    proxy) await_line proxy 'startup successfully' ;;
+  esac
+}
+
+start_all() {
+  local node
+  for node in $(all_nodes_reversed); do
+    ! pid_of "$node" > /dev/null || die "$node of $work runs already: stop it first, or choose another folder with -w"
+  done
+  choose_ports
+  mkdir -p "$work"
+  rm -f "$work/env" "$work/settings"
+  for node in $(all_nodes_reversed); do rm -rf "${work:?}/$node"; done
+  write_settings
+  # One kind after the other: a broker registers once and then only every half minute, and a proxy without a broker ends.
+  launch_node namesrv
+  await_node namesrv
+  for node in $(brokers); do launch_node "$node"; done
+  for node in $(brokers); do await_node "$node"; done
+  launch_node proxy
+  await_node proxy
+}
+
+# ---- commands --------------------------------------------------------------------------------------------------------
+
+# On every way out that is not success, what was started is ended too.
+end_on_failure() {
+  trap 'code=$?; trap "" INT TERM HUP; [ $code -eq 0 ] || stop_all KILL; exit $code' EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  trap 'exit 129' HUP
+}
+
+load_settings() {
+  [ -f "$work/settings" ] || die "no server was started in $work"
+  # shellcheck disable=SC1091
+  . "$work/settings"
+}
+
+status() {
+  local node pid all=0
+  load_settings
+  for node in $(nodes); do
+    if pid=$(pid_of "$node"); then echo "$node runs (process $pid)"; else echo "$node is stopped"; all=1; fi
+  done
+  return $all
+}
+
+run() {
+  [ $# -gt 0 ] || die "run needs a command: cluster.sh run -- CMD..."
+  throw_away='' command_pid=''
+  if [ -z "${chosen_work:-}" ]; then
+    mkdir -p "$cache"
+    work=$(mktemp -d "$cache/run.XXXXXX")
+    throw_away=1
+  fi
+  trap 'code=$?; trap "" INT TERM HUP
+    [ -z "$command_pid" ] || kill -TERM -- "-$command_pid" 2> /dev/null || true
+    stop_all KILL
+    if [ -n "$throw_away" ]; then
+      case $code in
+        0 | 129 | 130 | 143) rm -rf "$work" ;;
+        *) rm -rf "$work"/*/store; say "logs are kept in $work" ;;
+      esac
+    fi
+    exit $code' EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  trap 'exit 129' HUP
+  start_all
+  # shellcheck disable=SC1091
+  . "$work/env"
+  say "ready after $SECONDS s; running: $*"
+  # A group of its own, so that everything the command started can be ended with it.
+  set -m
+  "$@" < /dev/null &
+  command_pid=$!
+  set +m
+  code=0
+  wait "$command_pid" || code=$?
+  command_pid=
+  exit "$code"
+}
+
+chosen_work=${ROCKETMQ_TEST_WORKDIR:-}
+if [ "${1:-}" = -w ]; then
+  [ -n "${2:-}" ] || die "-w needs a folder"
+  work=$2 chosen_work=$2
+  shift 2
+fi
+# A server is recognised by its folder's name in the command line, so that must not depend on who asks from where.
+case $work in /*) ;; *) work=$PWD/$work ;; esac
+
+command=${1:-help}
+[ $# -eq 0 ] || shift
+node=${1:-}
+case $command in
+  run)
+    [ "$node" != -- ] || shift
+    require_java
+    fetch_jars
+    run "$@"
+    ;;
+  start)
+    [ -z "$node" ] || check_node "$node"
+    require_java
+    fetch_jars
+    if [ -n "$node" ]; then
+      load_settings
+      launch_node "$node"
+      await_node "$node"
+    else
+      end_on_failure
+      start_all
+      cat "$work/env"
+    fi
+    ;;
+  stop)
+    case $node in
+      '') stop_all KILL ;;
+      --graceful) stop_all TERM ;;
+      *) check_node "$node"; end_node "$node" TERM 60 ;;
+    esac
+    ;;
+  kill)
+    [ -n "$node" ] || die "kill needs a node: namesrv, broker-a, broker-b or proxy"
+    check_node "$node"
+    end_node "$node" KILL 10
+    ;;
+  status) status ;;
+  env) load_settings; cat "$work/env" ;;
+  fetch) require_java; fetch_jars; echo "$lib" ;;
+  help | -h | --help) usage ;;
+  *) usage >&2; die "unknown command '$command'" ;;
+esac
