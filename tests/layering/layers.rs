@@ -33,7 +33,8 @@ const TABLE: &[(&str, &[&[&str]])] = &[
     ("retry", &[LEVEL_0]),
     ("clock", &[LEVEL_0]),
     ("observe", &[LEVEL_0]),
-    ("task", &[LEVEL_0]),
+    // The end of a group of tasks is waited for with a deadline, and only clock can wait.
+    ("task", &[LEVEL_0, &["clock"]]),
     ("transport", &[LEVEL_0, LEVEL_1]),
     ("transport::grpc", &[LEVEL_0, LEVEL_1, PROTO]),
     ("session", &[LEVEL_0, LEVEL_1, LEVEL_2]),
@@ -191,6 +192,7 @@ mod tests {
             ("src/model/mod.rs", ""),
             ("src/proto/mod.rs", ""),
             ("src/clock.rs", ""),
+            ("src/task.rs", ""),
             ("src/transport/mod.rs", ""),
             ("src/transport/body.rs", ""),
             ("src/transport/grpc/mod.rs", "pub use super::body::Body;"),
@@ -247,6 +249,7 @@ mod tests {
     #[test]
     fn siblings_do_not_see_each_other() {
         breaks("src/lease/mod.rs", "use crate::checkpoint::Tracker;");
+        holds("src/task.rs", "use crate::clock;");
         breaks("src/clock.rs", "use crate::task::TaskGroup; use crate::task;");
         breaks("src/producer/mod.rs", "use crate::consumer::simple::Receipt;");
         breaks("src/transport/grpc/rpc.rs", "use crate::transport::remoting::Frame;");
