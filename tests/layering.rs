@@ -37,6 +37,12 @@ fn a_module_uses_only_what_the_table_lets_it_see() {
 }
 
 #[test]
+fn the_map_in_the_readme_shows_every_module_as_it_is() {
+    let map = include_str!("../src/README.md");
+    assert_eq!(layers::wrong_in_map(map, &Tree::of_sources()), [""; 0]);
+}
+
+#[test]
 fn embedded_is_compiled_only_with_its_feature() {
     uphold(&layers::EmbeddedIsAFeature, &Tree::of_sources());
 }
