@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]
-#![allow(dead_code, reason = "the parts are being put together")]
 
+mod client;
 mod clock;
+mod consumer;
 mod error;
+mod lease;
 mod model;
 mod proto;
 mod retry;
@@ -11,7 +13,13 @@ mod session;
 mod task;
 mod transport;
 
+pub use client::{Client, ClientBuilder};
+pub use consumer::simple::{
+    AckSink, Delivery, Event, Events, HealthWatch, OnMalformed, ShutdownReport, SimpleConsumer, SimpleConsumerBuilder,
+    SimpleControl, SimpleReceiver, SimpleStats,
+};
 pub use error::{AckError, BoxError, Error, ErrorKind, Operation, Result, SendError};
+pub use lease::{LeaseEvent, LeaseLost, LeaseStats, Receipt, Renewal, Settled};
 pub use model::{
     ConsumerGroup, Corruption, Credentials, DeadLetterOrigin, Endpoint, Filter, Limits, Message, MessageQueue,
     MessageType, Offset, OutboundMessage, Properties,

@@ -1,32 +1,29 @@
 //! One live client identity: handshake, settings, heartbeat, routes, goodbye.
 
 mod choice;
+mod connector;
 mod link;
 mod routes;
+mod shared;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::error::{Error, ErrorKind, Operation, Result};
-use crate::model::{ClientSettings, Endpoint, Permission, Route, ServerSettings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{ClientSettings, Endpoint, Route, ServerSettings};
 use crate::retry::Backoff;
 use crate::task::TaskGroup;
 use crate::transport::Wire;
+pub(crate) use connector::Connector;
+
 use choice::Reach;
 use link::{Common, Link, LinkState};
 use routes::Routes;
-
-/// As the official clients. A failed request refreshes at once.
-const ROUTE_REFRESH: Duration = Duration::from_secs(30);
-/// How long a goodbye may take when nobody waits for it.
-const FAREWELL: Duration = Duration::from_secs(2);
+use shared::{Held, Shared, refresh_routes, say_goodbye, watch_health};
 
 /// Which endpoint of a route to talk to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,24 +70,6 @@ pub(crate) struct Session(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     tasks: TaskGroup,
-}
-
-struct Shared {
-    common: Arc<Common>,
-    access_point: Vec<Endpoint>,
-    route_endpoints: RouteEndpoints,
-    links: Mutex<HashMap<Endpoint, Held>>,
-    routes: Routes,
-    health: watch::Sender<Health>,
-    /// A request failed: the routes may be old.
-    stale: Notify,
-}
-
-/// A link as seen from outside its task.
-struct Held {
-    state: watch::Receiver<LinkState>,
-    kick: Arc<Notify>,
-    stop: CancellationToken,
 }
 
 impl Session {
@@ -165,6 +144,11 @@ impl Session {
         }
     }
 
+    /// The last good route of a topic, without asking.
+    pub(crate) fn known_route(&self, topic: &str) -> Option<Arc<Route>> {
+        self.0.shared.routes.known(topic)
+    }
+
     /// The route of a topic whose absence may be passing (a cold cache, a broker away): asked again until `limit`.
     pub(crate) async fn route_within(&self, topic: &Arc<str>, limit: Duration) -> Result<Arc<Route>> {
         let until = clock::now() + limit;
@@ -198,14 +182,14 @@ impl Session {
     /// Waits until this client is registered at an endpoint: no receive may come before (trap R1).
     ///
     /// # Errors
-    /// What the server refused. A server that does not answer is waited for.
+    /// What the server refused, or why it is lost at the moment (transient): the caller may choose another one.
     pub(crate) async fn ready(&self, at: &Endpoint) -> Result<()> {
         let mut state = self.link(at);
         loop {
             match &*state.borrow_and_update() {
                 LinkState::Ready => return Ok(()),
-                LinkState::Refused(error) => return Err(error.clone()),
-                LinkState::Connecting | LinkState::Lost(_) => {}
+                LinkState::Refused(error) | LinkState::Lost(error) => return Err(error.clone()),
+                LinkState::Connecting => {}
             }
             if state.changed().await.is_err() {
                 return Err(Error::closed("client"));
@@ -274,160 +258,9 @@ impl Session {
     }
 }
 
-impl Shared {
-    fn links(&self) -> MutexGuard<'_, HashMap<Endpoint, Held>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reach(&self, at: &Endpoint) -> Reach {
-        self.links().get(at).map_or(Reach::Untried, |held| held.state.borrow().reach())
-    }
-
-    fn choose(&self, offered: &[Endpoint]) -> Endpoint {
-        choice::choose(self.route_endpoints, offered, &self.access_point, |at| self.reach(at))
-    }
-
-    /// The outcome of the first handshakes, once there is one.
-    fn access_outcome(&self) -> Option<Result<()>> {
-        let links = self.links();
-        let states = || self.access_point.iter().filter_map(|at| links.get(at)).map(|held| held.state.borrow().clone());
-        if states().any(|state| matches!(state, LinkState::Ready)) {
-            return Some(Ok(()));
-        }
-        let refusals = states().map(|state| if let LinkState::Refused(error) = state { Some(error) } else { None });
-        refusals.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().next()).map(Err)
-    }
-
-    fn last_failure(&self, limit: Duration) -> Error {
-        let links = self.links();
-        let failure =
-            self.access_point.iter().filter_map(|at| links.get(at)).find_map(|held| match &*held.state.borrow() {
-                LinkState::Lost(error) | LinkState::Refused(error) => Some(error.clone()),
-                _ => None,
-            });
-        let text = format!(
-            "no handshake within {limit:?}; is this the address of RocketMQ's proxy (gRPC, usually port 8081)?"
-        );
-        let error = Error::new(ErrorKind::Unavailable, text).during(Operation::Handshake).at(&self.access_point[0]);
-        match failure {
-            Some(cause) => error.with_source(cause),
-            None => error,
-        }
-    }
-
-    /// Asks for a route now; joins a look-up that is under way.
-    async fn refresh(self: &Arc<Self>, topic: &Arc<str>) -> Result<Arc<Route>> {
-        let ask = || {
-            let (shared, topic) = (Arc::clone(self), Arc::clone(topic));
-            async move {
-                let at = shared.choose(&shared.access_point);
-                shared.common.wire.query_route(&at, &topic).await.map(Arc::new)
-            }
-            .boxed()
-        };
-        let (route, new) = self.routes.look_up(topic, ask).await?;
-        if new {
-            self.common.tick();
-        }
-        Ok(route)
-    }
-
-    /// Ends the links to endpoints that no route names any more.
-    fn prune(&self) {
-        let mut used: Vec<Endpoint> = self.access_point.clone();
-        for route in self.routes.all() {
-            used.extend(route.brokers(Permission::usable).into_iter().flat_map(|(_, endpoints)| endpoints.to_vec()));
-        }
-        self.links().retain(|at, held| {
-            let keep = used.contains(at);
-            if !keep {
-                held.stop.cancel();
-                self.common.wire.forget(at);
-            }
-            keep
-        });
-    }
-}
-
-/// Keeps the routes fresh: on a beat, and soon after a failed request.
-async fn refresh_routes(shared: Arc<Shared>) {
-    let mut beat = clock::interval(ROUTE_REFRESH);
-    loop {
-        tokio::select! {
-            _ = beat.tick() => {}
-            () = shared.stale.notified() => clock::sleep(Duration::from_millis(500).mul_f64(0.5 + fastrand::f64())).await,
-        }
-        for topic in shared.routes.topics() {
-            if let Err(error) = shared.refresh(&topic).await {
-                tracing::debug!(%topic, %error, "the route could not be refreshed; the last one stays in use");
-            }
-        }
-        shared.prune();
-    }
-}
-
-/// Derives the health of the whole from its links.
-async fn watch_health(shared: Arc<Shared>) {
-    let mut changes = shared.common.changes.subscribe();
-    loop {
-        let reaches: Vec<Reach> = shared.links().values().map(|held| held.state.borrow().reach()).collect();
-        let health = judge(&reaches);
-        shared.health.send_if_modified(|known| std::mem::replace(known, health) != health);
-        if changes.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-fn judge(reaches: &[Reach]) -> Health {
-    let count = |wanted| reaches.iter().filter(|reach| **reach == wanted).count();
-    match (count(Reach::Ready), count(Reach::Lost)) {
-        (0, 0) => Health::Connecting,
-        (0, _) => Health::Down,
-        (_, 0) => Health::Healthy,
-        _ => Health::Degraded,
-    }
-}
-
-/// The server forgets this client at once, rather than after 120 s, and hands out what it held.
-async fn say_goodbye(shared: &Shared) {
-    let group = shared.common.client.borrow().group.clone();
-    let known: Vec<Endpoint> = shared.links().keys().cloned().collect();
-    let ready = known.into_iter().filter(|at| shared.reach(at) == Reach::Ready);
-    let goodbyes = ready.map(|at| {
-        let group = group.clone();
-        async move {
-            let goodbye = shared.common.wire.goodbye(&at, group.as_ref());
-            if let Some(Err(error)) = clock::timeout(FAREWELL, goodbye).await {
-                tracing::debug!(endpoint = %at, %error, "goodbye failed; the server forgets this client by itself");
-            }
-        }
-    });
-    futures_util::future::join_all(goodbyes).await;
-}
-
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shared = &self.0.shared;
         f.debug_struct("Session").field("health", &*shared.health.borrow()).field("routes", &shared.routes).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn health_is_judged_by_the_links() {
-        use Reach::{Lost, Ready, Untried};
-        for (reaches, health) in [
-            (&[][..], Health::Connecting),
-            (&[Untried], Health::Connecting),
-            (&[Ready, Untried], Health::Healthy),
-            (&[Ready, Lost], Health::Degraded),
-            (&[Lost, Untried], Health::Down),
-        ] {
-            assert_eq!(judge(reaches), health, "{reaches:?}");
-        }
     }
 }

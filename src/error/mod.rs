@@ -1,11 +1,18 @@
 //! What can go wrong, named by what the caller does about it.
 
+mod ack;
+mod kind;
+mod send;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::model::{Endpoint, MessageQueue, OutboundMessage};
+
+pub use ack::AckError;
+pub use kind::{ErrorKind, Operation};
+pub use send::SendError;
 
 /// A boxed error of the user's.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
@@ -34,101 +41,6 @@ struct Inner {
     server_code: Option<i32>,
     unsent: Vec<OutboundMessage>,
     source: Option<Arc<dyn StdError + Send + Sync + 'static>>,
-}
-
-/// What kind of error it is, named by what the caller does about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// A setting of a builder is wrong: change the program.
-    Config,
-    /// An argument of a call is wrong: change the call.
-    InvalidArgument,
-    /// The server does not accept these credentials.
-    Unauthenticated,
-    /// The credentials are good, but have no right to do this.
-    PermissionDenied,
-    /// A topic, consumer group or message does not exist.
-    NotFound,
-    /// A body, a property or a frame is over a limit.
-    TooLarge,
-    /// The server asks for less traffic: slow down.
-    Throttled,
-    /// No answer came in time; whether the server acted on the request is not known.
-    Timeout,
-    /// The server cannot be reached, or a part of it is away: try later.
-    Unavailable,
-    /// The request does not fit the state of the server (message type of a topic, an ended transaction).
-    Precondition,
-    /// An offset is below the first or beyond the last of its queue.
-    OffsetOutOfRange,
-    /// A receipt handle is not, or no longer, valid.
-    InvalidReceipt,
-    /// This server, or this configuration, cannot do that.
-    Unsupported,
-    /// The server failed inside.
-    Server,
-    /// The other side does not speak the protocol as expected.
-    Protocol,
-    /// The consumer, producer or client was shut down.
-    Closed,
-}
-
-impl ErrorKind {
-    /// Whether the same request may succeed later without a change to the program.
-    #[must_use]
-    pub const fn is_transient(self) -> bool {
-        matches!(self, Self::Throttled | Self::Timeout | Self::Unavailable | Self::Server)
-    }
-}
-
-/// What was being done when an error came up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Operation {
-    /// Opening a connection.
-    Connect,
-    /// The telemetry handshake that registers a client.
-    Handshake,
-    /// A heartbeat.
-    Heartbeat,
-    /// Asking for the route of a topic.
-    QueryRoute,
-    /// Receiving messages.
-    Receive,
-    /// Acknowledging messages.
-    Ack,
-    /// Changing the invisible duration of a message (extend, nack, release).
-    ChangeInvisible,
-    /// Moving a message to the dead-letter queue.
-    DeadLetter,
-    /// Sending a message.
-    Send,
-    /// Taking a delayed message back.
-    Recall,
-    /// Ending a transaction.
-    EndTransaction,
-    /// Saying goodbye to a server.
-    Terminate,
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Connect => "connect",
-            Self::Handshake => "handshake",
-            Self::Heartbeat => "heartbeat",
-            Self::QueryRoute => "query route",
-            Self::Receive => "receive",
-            Self::Ack => "ack",
-            Self::ChangeInvisible => "change invisible duration",
-            Self::DeadLetter => "forward to dead-letter queue",
-            Self::Send => "send",
-            Self::Recall => "recall",
-            Self::EndTransaction => "end transaction",
-            Self::Terminate => "notify termination",
-        })
-    }
 }
 
 impl Error {
@@ -189,6 +101,12 @@ impl Error {
 
     pub(crate) fn with_code(mut self, code: i32) -> Self {
         Arc::make_mut(&mut self.0).server_code = Some(code);
+        self
+    }
+
+    /// Words it anew; kind, place and code stay. Not before it was judged: a verdict may depend on the server's text.
+    pub(crate) fn with_text(mut self, text: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.0).text = text.into().into_boxed_str();
         self
     }
 
@@ -310,131 +228,6 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
-}
-
-/// Why a settlement (ack, nack, extend, dead-letter) did not happen, by its consequence for the message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AckError {
-    /// The lease ran out first: the message will be delivered again.
-    LeaseExpired,
-    /// The server refused: the message will be delivered again when its lease runs out.
-    Rejected {
-        /// The server's code, e.g. 40013 for INVALID_RECEIPT_HANDLE.
-        code: i32,
-        /// The server's text.
-        message: Box<str>,
-    },
-    /// The answer was lost: the message may be delivered again, or may not.
-    Unknown,
-    /// The consumer was shut down before this was sent: the message will be delivered again.
-    Closed,
-}
-
-impl fmt::Display for AckError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::LeaseExpired => {
-                f.write_str("not settled: the lease ran out first, the message will be delivered again")
-            }
-            Self::Rejected { code, message } => {
-                write!(f, "not settled: the server refused ({code}: {message}), the message will be delivered again")
-            }
-            Self::Unknown => {
-                f.write_str("perhaps not settled: the server's answer was lost, the message may be delivered again")
-            }
-            Self::Closed => {
-                f.write_str("not settled: the consumer was shut down first, the message will be delivered again")
-            }
-        }
-    }
-}
-
-impl StdError for AckError {}
-
-impl From<AckError> for Error {
-    fn from(error: AckError) -> Self {
-        let kind = match &error {
-            AckError::LeaseExpired => ErrorKind::InvalidReceipt,
-            AckError::Rejected { .. } => ErrorKind::Server,
-            AckError::Unknown => ErrorKind::Timeout,
-            AckError::Closed => ErrorKind::Closed,
-        };
-        Self::new(kind, "a message was not settled").during(Operation::Ack).with_source(error)
-    }
-}
-
-/// A send that failed; it gives the message back.
-#[derive(Debug)]
-pub struct SendError {
-    message: Box<OutboundMessage>,
-    error: Error,
-}
-
-impl SendError {
-    pub(crate) fn new(message: OutboundMessage, error: Error) -> Self {
-        Self { message: Box::new(message), error }
-    }
-
-    /// The message that was not sent.
-    #[must_use]
-    pub fn message(&self) -> &OutboundMessage {
-        &self.message
-    }
-
-    /// Takes the message back, to send it again or elsewhere.
-    #[must_use]
-    pub fn into_message(self) -> OutboundMessage {
-        *self.message
-    }
-
-    /// Takes the message and the reason apart.
-    #[must_use]
-    pub fn into_parts(self) -> (OutboundMessage, Error) {
-        (*self.message, self.error)
-    }
-
-    /// Why it failed.
-    #[must_use]
-    pub fn error(&self) -> &Error {
-        &self.error
-    }
-
-    /// What kind of error it is.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        self.error.kind()
-    }
-
-    /// Whether the server may have stored the message although no answer said so: sending it again may store it twice.
-    #[must_use]
-    pub fn may_have_been_stored(&self) -> bool {
-        matches!(self.error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Server)
-    }
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a message to topic {} was not sent", self.message.topic())
-    }
-}
-
-impl StdError for SendError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&self.error)
-    }
-}
-
-impl From<SendError> for Error {
-    fn from(error: SendError) -> Self {
-        let (message, error) = error.into_parts();
-        error.with_unsent(vec![message])
-    }
-}
-
-/// Shortens a duration for an error text: whole milliseconds.
-pub(crate) fn millis(duration: Duration) -> String {
-    format!("{} ms", duration.as_millis())
 }
 
 #[cfg(test)]

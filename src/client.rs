@@ -1,0 +1,212 @@
+//! The client: wiring only.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::consumer::simple::SimpleConsumerBuilder;
+use crate::error::{Error, Result};
+use crate::model::{AccessPoint, Credentials, Limits, Scheme};
+#[cfg(any())]
+use crate::producer::ProducerBuilder;
+use crate::session::{Connector, RouteEndpoints};
+use crate::transport::grpc::{GrpcConfig, TlsOptions};
+
+/// A RocketMQ cluster, as this program knows it. Cheap to clone; it opens no connection by itself: each consumer and
+/// producer has connections of its own.
+#[derive(Debug, Clone)]
+pub struct Client {
+    connector: Arc<Connector>,
+}
+
+impl Client {
+    /// Begins with the defaults; [`access_point`](ClientBuilder::access_point) is the one thing needed.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// A consumer that receives messages under leases and settles each by itself.
+    pub fn simple_consumer(&self, group: impl Into<String>) -> SimpleConsumerBuilder {
+        SimpleConsumerBuilder::new(Arc::clone(&self.connector), group.into())
+    }
+
+    /// A producer.
+    pub fn producer(&self) -> ProducerBuilder {
+        ProducerBuilder::new(Arc::clone(&self.connector))
+    }
+}
+
+/// Builds a [`Client`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct ClientBuilder {
+    access_point: Option<String>,
+    credentials: Option<Credentials>,
+    namespace: String,
+    ca_certificate: Option<Arc<[u8]>>,
+    ca_certificate_file: Option<PathBuf>,
+    danger_accept_any_certificate: bool,
+    request_timeout: Duration,
+    connect_timeout: Duration,
+    route_endpoints: RouteEndpoints,
+    limits: Limits,
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        Self {
+            access_point: None,
+            credentials: None,
+            namespace: String::new(),
+            ca_certificate: None,
+            ca_certificate_file: None,
+            danger_accept_any_certificate: false,
+            request_timeout: Duration::from_secs(3),
+            connect_timeout: Duration::from_secs(3),
+            route_endpoints: RouteEndpoints::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl ClientBuilder {
+    /// The address of RocketMQ's proxy (gRPC): `host:port`, several separated by `;`. Without a scheme or with `http://`
+    /// the connection is plaintext, with `https://` it is TLS with a verified certificate. An IPv6 address stands in
+    /// brackets. Needed; the proxy's port is usually 8081.
+    pub fn access_point(mut self, access_point: impl Into<String>) -> Self {
+        self.access_point = Some(access_point.into());
+        self
+    }
+
+    /// What requests are signed with. Defaults to none.
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// The namespace of all topics and groups, on servers that have them. Defaults to none.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// PEM certificates to trust beside those of the system. Defaults to none.
+    pub fn ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.ca_certificate = Some(pem.into().into());
+        self
+    }
+
+    /// A file of PEM certificates to trust beside those of the system; read by [`build`](Self::build).
+    pub fn ca_certificate_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca_certificate_file = Some(path.into());
+        self
+    }
+
+    /// Accepts any certificate. The connection is encrypted then, but to whoever answers: for tests, and for the
+    /// self-signed certificate that RocketMQ's proxy begins with. Defaults to false.
+    pub fn danger_accept_any_certificate(mut self, accept: bool) -> Self {
+        self.danger_accept_any_certificate = accept;
+        self
+    }
+
+    /// How long a request may take, beside what it waits for on purpose. Defaults to 3 s.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// How long opening a connection may take. Defaults to 3 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Which endpoints to talk to. Defaults to [`RouteEndpoints::Server`].
+    pub fn route_endpoints(mut self, policy: RouteEndpoints) -> Self {
+        self.route_endpoints = policy;
+        self
+    }
+
+    /// Limits that the server's configuration decides. Defaults to those of Apache RocketMQ 5.5.0.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Parses and checks everything; opens no connection.
+    ///
+    /// # Errors
+    /// `Config`, naming the setter, the value and the rule.
+    pub fn build(self) -> Result<Client> {
+        let text = self.access_point.as_deref().ok_or_else(|| {
+            Error::config("access_point", "", "is needed: the address of RocketMQ's proxy, e.g. `localhost:8081`")
+        })?;
+        let access_point = AccessPoint::parse(text)?;
+        let danger = self.danger_accept_any_certificate;
+        if access_point.scheme == Scheme::Plaintext
+            && (danger || self.ca_certificate.is_some() || self.ca_certificate_file.is_some())
+        {
+            return Err(Error::config(
+                "access_point",
+                text,
+                "certificates are for TLS: write `https://` before the host",
+            ));
+        }
+        for (field, value) in [("request_timeout", self.request_timeout), ("connect_timeout", self.connect_timeout)] {
+            if value.is_zero() || value > Duration::from_secs(24 * 3600) {
+                return Err(Error::config(field, format!("{value:?}"), "must be longer than zero and at most a day"));
+            }
+        }
+        let grpc = GrpcConfig {
+            client_id: "".into(),
+            scheme: access_point.scheme,
+            tls: TlsOptions { extra_roots: self.read_roots()?, danger_accept_any_certificate: danger },
+            credentials: self.credentials,
+            namespace: self.namespace.into(),
+            access_point: access_point.endpoints,
+            request_timeout: self.request_timeout,
+            connect_timeout: self.connect_timeout,
+            limits: self.limits,
+            check_digest: false,
+        };
+        let connector = Connector { grpc, route_endpoints: self.route_endpoints };
+        connector.check()?;
+        Ok(Client { connector: Arc::new(connector) })
+    }
+
+    fn read_roots(&self) -> Result<Option<Arc<[u8]>>> {
+        let mut roots = self.ca_certificate.as_deref().unwrap_or_default().to_vec();
+        if let Some(path) = &self.ca_certificate_file {
+            let file = std::fs::read(path).map_err(|cause| {
+                Error::config("ca_certificate_file", path.display(), "cannot be read").with_source(cause)
+            })?;
+            roots.push(b'\n');
+            roots.extend(file);
+        }
+        Ok((!roots.is_empty()).then(|| roots.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_builder_refuses_what_cannot_work_and_says_why() {
+        let good = || Client::builder().access_point("localhost:8081");
+        assert!(good().build().is_ok());
+        for (builder, field) in [
+            (Client::builder(), "access_point"),
+            (good().access_point("localhost"), "access_point"),
+            (good().danger_accept_any_certificate(true), "https://"),
+            (good().request_timeout(Duration::ZERO), "request_timeout"),
+            (good().connect_timeout(Duration::MAX), "connect_timeout"),
+            (good().access_point("https://a:1").ca_certificate_file("/no/such/file"), "ca_certificate_file"),
+        ] {
+            let error = builder.build().expect_err(field);
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains(field), "{error}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The task that receives while nobody polls: a message that is under way already has a lease, which must be renewed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+
+use crate::clock;
+use crate::consumer::simple::Delivery;
+use crate::consumer::simple::control::ShutdownReport;
+use crate::consumer::simple::inbox::Inbox;
+use crate::consumer::simple::planner::{Begun, Outcome, Step};
+use crate::consumer::simple::subscriptions::Subscriptions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lease::{Grant, Leases, Origin, Renewal};
+use crate::model::{Endpoint, Message};
+use crate::session::Session;
+use crate::transport::{ReceiveFrame, ReceiveRequest, Scope};
+
+/// What to do with a message that came damaged: its body cannot be decoded, or a part of it is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnMalformed {
+    /// Hand it out with what could be read and [`Message::corrupted`](crate::Message::corrupted) set.
+    #[default]
+    Deliver,
+    /// Move it to the dead-letter queue of the group, and count it.
+    DeadLetter,
+    /// End the stream with an error that names it; the message is delivered again.
+    Fail,
+}
+
+/// How long an answer that is being read may take at the end.
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
+/// How long a goodbye may take: the server forgets this client by itself too.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// What every receive of a consumer has in common.
+#[derive(Debug, Clone)]
+pub(crate) struct ReceiveOptions {
+    pub(crate) group: Arc<str>,
+    pub(crate) invisible: Duration,
+    pub(crate) await_duration: Duration,
+    pub(crate) renewal: Renewal,
+    pub(crate) on_malformed: OnMalformed,
+}
+
+/// What a receive needs to know and to reach.
+#[derive(Clone)]
+pub(crate) struct Intake {
+    pub(crate) session: Session,
+    pub(crate) leases: Leases,
+    pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) options: Arc<ReceiveOptions>,
+}
+
+impl Intake {
+    /// Receives until the inbox is closed or a permanent fault came.
+    pub(crate) async fn run(self, inbox: Arc<Inbox>) {
+        let mut changes = self.session.changes();
+        let mut receives = FuturesUnordered::new();
+        loop {
+            let wake_at = loop {
+                match inbox.next(clock::now()) {
+                    None => return self.finish(&inbox, receives).await,
+                    Some((_, Some(begun))) => receives.push(self.receive_into(&inbox, begun)),
+                    Some((Step::SleepUntil(at), None)) => break Some(at),
+                    Some((_, None)) => break None,
+                }
+            };
+            tokio::select! {
+                Some(()) = receives.next() => {}
+                () = inbox.replanned() => {}
+                Ok(()) = changes.changed() => inbox.set_sources(self.subscriptions.sources(&self.session)),
+                () = wait_until(wake_at) => {}
+            }
+        }
+    }
+
+    /// What has been answered already is leased and given back; a long poll that waits is dropped.
+    async fn finish(&self, inbox: &Inbox, mut receives: FuturesUnordered<impl Future<Output = ()>>) {
+        clock::timeout(LAST_ANSWERS, async { while receives.next().await.is_some() {} }).await;
+        inbox.set_finished();
+    }
+
+    async fn receive_into(&self, inbox: &Inbox, mut begun: Begun) {
+        let outcome = match self.receive(inbox, &mut begun).await {
+            Ok(()) if begun.arrived > 0 => Outcome::Messages(begun.arrived),
+            Ok(()) => Outcome::Empty,
+            Err(error) => Outcome::Failed(error),
+        };
+        inbox.done(&begun, outcome, clock::now());
+    }
+
+    /// One receive: each message is leased before it is buffered.
+    async fn receive(&self, inbox: &Inbox, begun: &mut Begun) -> Result<()> {
+        let (at, request) = self.prepare(begun, self.options.invisible, self.options.await_duration).await?;
+        let call = self.session.wire().receive(&at, &request).await;
+        let mut frames = call.inspect_err(|error| self.session.report(&at, error))?;
+        let origin = self.leases.origin(&at, &begun.source.broker, &request.scope);
+        let mut leased_at = None;
+        loop {
+            let frame = match frames.next().now_or_never() {
+                Some(frame) => frame,
+                None => {
+                    inbox.wake_reader(); // all that arrived together is there
+                    frames.next().await
+                }
+            };
+            let now = *leased_at.get_or_insert_with(clock::now);
+            match frame {
+                None => return Ok(()),
+                Some(Err(error)) => {
+                    self.session.report(&at, &error);
+                    return Err(error);
+                }
+                Some(Ok(ReceiveFrame::Message { message, handle })) => {
+                    let delivery =
+                        self.lease(&origin, message, handle, now, self.options.invisible, self.options.renewal);
+                    self.take_in(inbox, begun, delivery)?;
+                    inbox.room().await;
+                }
+                Some(Ok(ReceiveFrame::Empty { .. } | ReceiveFrame::DeliveryTimestamp(_))) => {}
+            }
+        }
+    }
+
+    /// Where to ask, and what.
+    pub(crate) async fn prepare(
+        &self,
+        begun: &Begun,
+        invisible: Duration,
+        await_duration: Duration,
+    ) -> Result<(Endpoint, ReceiveRequest)> {
+        let topic = &begun.source.topic;
+        let route = self.session.route(topic).await?;
+        let brokers = route.brokers(|permission| permission.readable());
+        let broker = brokers.into_iter().find(|(name, _)| *name == begun.source.broker);
+        let (broker, endpoints) = broker.ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, format!("broker {} is not in the route", begun.source.broker))
+        })?;
+        let at = self.session.choose(&endpoints);
+        self.session.ready(&at).await?;
+        let filter = self.subscriptions.filter(topic).ok_or_else(|| Error::closed("subscription"))?;
+        let request = ReceiveRequest {
+            scope: Scope { group: Arc::clone(&self.options.group), topic: Arc::clone(topic) },
+            broker,
+            filter,
+            max_messages: begun.max,
+            invisible: (self.options.renewal != Renewal::Server).then_some(invisible),
+            await_duration,
+            attempt_id: None,
+        };
+        Ok((at, request))
+    }
+
+    pub(crate) fn lease(
+        &self,
+        origin: &Arc<Origin>,
+        message: Message,
+        handle: Arc<str>,
+        leased_at: Instant,
+        invisible: Duration,
+        renewal: Renewal,
+    ) -> Delivery {
+        let receipt = self.leases.register(Grant {
+            origin,
+            message_id: message.shared_id(),
+            handle,
+            delivery_attempt: message.delivery_attempt(),
+            leased_at,
+            invisible: message.invisible_duration().unwrap_or(invisible),
+            renewal,
+        });
+        Delivery::new(message, receipt)
+    }
+
+    fn take_in(&self, inbox: &Inbox, begun: &mut Begun, delivery: Delivery) -> Result<()> {
+        if let Some(corruption) = delivery.message().corrupted() {
+            match self.options.on_malformed {
+                OnMalformed::Deliver => {}
+                OnMalformed::DeadLetter => {
+                    tracing::warn!(id = delivery.message().id(), %corruption, "malformed message to the dead-letter queue");
+                    drop(delivery.dead_letter()); // queued; the keeper sends it
+                    return Ok(());
+                }
+                OnMalformed::Fail => {
+                    let text = format!("message {} is malformed: {corruption}", delivery.message().id());
+                    return Err(Error::new(ErrorKind::Protocol, text).on_topic(&*begun.source.topic));
+                }
+            }
+        }
+        if let Err(unseen) = inbox.put(begun, delivery) {
+            unseen.release();
+        }
+        Ok(())
+    }
+}
+
+impl Intake {
+    /// Waits for receipts and settlements, at most `deadline`, and says goodbye.
+    pub(crate) async fn end(&self, deadline: Duration) -> ShutdownReport {
+        let drained = self.leases.settle_all(deadline).await;
+        let left = self.leases.stats();
+        self.leases.close();
+        let closed = self.session.close(GOODBYE).await;
+        ShutdownReport { complete: drained && closed, still_held: left.held, unanswered: left.queued }
+    }
+}
+
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => clock::timer(at).await,
+        None => std::future::pending().await,
+    }
+}

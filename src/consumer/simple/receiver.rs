@@ -1,0 +1,135 @@
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+
+use crate::clock;
+use crate::consumer::simple::Delivery;
+use crate::consumer::simple::control::ShutdownReport;
+use crate::consumer::simple::intake::Intake;
+use crate::consumer::simple::planner::{Begun, SourceKey};
+use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::lease::{LeaseStats, Renewal};
+use crate::retry::{self, Backoff, Verdict};
+use crate::transport::ReceiveFrame;
+
+/// Receives when asked, for those who do not want a stream. Built by
+/// [`SimpleConsumerBuilder::build_receiver`](crate::SimpleConsumerBuilder::build_receiver).
+///
+/// Each call asks one broker for one topic; calls take turns over all of them. Nothing is buffered, and leases are not
+/// renewed: settle within the invisible duration, or [extend](crate::Receipt::extend) it.
+pub struct SimpleReceiver {
+    intake: Intake,
+    turn: Mutex<usize>,
+}
+
+impl SimpleReceiver {
+    pub(crate) fn new(intake: Intake) -> Self {
+        Self { intake, turn: Mutex::new(fastrand::usize(..1 << 16)) }
+    }
+
+    /// Receives up to `max` messages (1 to 32 on Apache's servers), hidden from others for `invisible` (10 s to 12 h on
+    /// Apache's). It waits up to the await duration for a first one. `Ok` of an empty vector is a normal answer.
+    ///
+    /// Cancelled, what had arrived is given back to the server, without a delivery attempt where the server honours that.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for zero messages or a zero duration, or when the server refuses the values; what may pass is
+    /// retried for the await duration first.
+    pub async fn receive(&self, max: u32, invisible: Duration) -> Result<Vec<Delivery>> {
+        if max == 0 {
+            return Err(Error::argument("max", max, "must be at least 1"));
+        }
+        if invisible.is_zero() {
+            return Err(Error::argument("invisible", "0 s", "must be longer than zero"));
+        }
+        let until = clock::now() + self.intake.options.await_duration;
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+        loop {
+            let error = match self.receive_once(max, invisible).await {
+                Ok(deliveries) => return Ok(deliveries),
+                Err(error) => error,
+            };
+            let wait = backoff.next(fastrand::f64());
+            let passing = retry::verdict(Operation::Receive, &error) == Verdict::Retry;
+            if !passing || clock::now() + wait > until {
+                return Err(error);
+            }
+            clock::sleep(wait).await;
+        }
+    }
+
+    async fn receive_once(&self, max: u32, invisible: Duration) -> Result<Vec<Delivery>> {
+        let Intake { session, leases, options, .. } = &self.intake;
+        let begun = Begun { source: self.next_source()?, max, at: clock::now(), bytes: 0, arrived: 0 };
+        let (at, request) = self.intake.prepare(&begun, invisible, options.await_duration).await?;
+        let call = session.wire().receive(&at, &request).await;
+        let mut frames = call.inspect_err(|error| session.report(&at, error))?;
+        let origin = leases.origin(&at, &begun.source.broker, &request.scope);
+        let mut arrived = Unseen(Vec::new());
+        let mut leased_at = None;
+        while let Some(frame) = frames.next().await {
+            let now = *leased_at.get_or_insert_with(clock::now);
+            match frame {
+                Ok(ReceiveFrame::Message { message, handle }) => {
+                    let delivery = self.intake.lease(&origin, message, handle, now, invisible, Renewal::Off);
+                    arrived.0.push(delivery);
+                }
+                Ok(ReceiveFrame::Empty { .. } | ReceiveFrame::DeliveryTimestamp(_)) => {}
+                Err(error) if arrived.0.is_empty() => {
+                    session.report(&at, &error);
+                    return Err(error);
+                }
+                Err(error) => {
+                    // What came is good; the failure shows again at the next call.
+                    session.report(&at, &error);
+                    break;
+                }
+            }
+        }
+        Ok(std::mem::take(&mut arrived.0))
+    }
+
+    fn next_source(&self) -> Result<SourceKey> {
+        let mut sources = self.intake.subscriptions.sources(&self.intake.session);
+        if sources.is_empty() {
+            return Err(Error::new(ErrorKind::Unavailable, "no broker serves a subscribed topic at the moment"));
+        }
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        *turn = turn.wrapping_add(1);
+        let index = *turn % sources.len();
+        Ok(sources.swap_remove(index))
+    }
+
+    /// How the leases stand.
+    #[must_use]
+    pub fn stats(&self) -> LeaseStats {
+        self.intake.leases.stats()
+    }
+
+    /// Waits for the receipts that are held and for every settlement to be answered, and says goodbye; at most `deadline`.
+    pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
+        self.intake.end(deadline).await
+    }
+}
+
+/// Gives back what arrived when the call is cancelled.
+struct Unseen(Vec<Delivery>);
+
+impl Drop for Unseen {
+    fn drop(&mut self) {
+        for delivery in self.0.drain(..) {
+            delivery.release();
+        }
+    }
+}
+
+impl fmt::Debug for SimpleReceiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimpleReceiver")
+            .field("group", &self.intake.options.group)
+            .field("leases", &self.stats())
+            .finish()
+    }
+}
