@@ -30,3 +30,6 @@ pub(crate) struct TlsOptions {
     /// Accept any certificate: the connection is encrypted, but to anyone.
     pub(crate) danger_accept_any_certificate: bool,
 }
+
+pub(crate) mod convert;
+pub(crate) mod status;
