@@ -1,0 +1,236 @@
+//! Judging answers: what each entry of a request came to.
+
+use std::sync::Arc;
+
+use crate::error::{ErrorKind, Result};
+use crate::model::Offset;
+use crate::proto;
+use crate::transport::grpc::status::Context;
+use crate::transport::{Held, Sent, Stamped};
+
+/// One answer per entry, in the order of the request.
+///
+/// The server may answer in another order, and with the handle it renewed in the meantime (batch-ack mode, protocol.md B.8):
+/// an answer belongs to the entry of the same id and handle, else of the same id, else of the same place.
+pub(crate) fn ack_answers(
+    entries: &[Held],
+    response: &proto::AckMessageResponse,
+    context: &Context,
+) -> Vec<Result<()>> {
+    let answers = &response.entries;
+    let is_same = |held: &Held, answer: &proto::AckMessageResultEntry| {
+        *held.message_id == *answer.message_id && *held.handle == *answer.receipt_handle
+    };
+    let is_in_order =
+        entries.len() == answers.len() && entries.iter().zip(answers).all(|(held, answer)| is_same(held, answer));
+    let mut places: Vec<Option<usize>> = vec![None; entries.len()];
+    if is_in_order {
+        places.iter_mut().enumerate().for_each(|(at, place)| *place = Some(at));
+    } else {
+        let mut free = vec![true; answers.len()];
+        match_places(entries, answers, &mut places, &mut free, is_same);
+        match_places(entries, answers, &mut places, &mut free, |held, answer| *held.message_id == *answer.message_id);
+        for (at, place) in places.iter_mut().enumerate() {
+            if place.is_none() && free.get(at).copied().unwrap_or(false) {
+                *place = Some(at);
+            }
+        }
+    }
+    let answer = |place: Option<usize>| match place.and_then(|place| answers.get(place)) {
+        Some(answer) => context.judge(answer.status.as_ref()),
+        None => Err(unanswered(response.status.as_ref(), context)),
+    };
+    places.into_iter().map(answer).collect()
+}
+
+fn match_places(
+    entries: &[Held],
+    answers: &[proto::AckMessageResultEntry],
+    places: &mut [Option<usize>],
+    free: &mut [bool],
+    belongs: impl Fn(&Held, &proto::AckMessageResultEntry) -> bool,
+) {
+    for (held, place) in entries.iter().zip(places) {
+        if place.is_none() {
+            *place = answers.iter().enumerate().position(|(at, answer)| free[at] && belongs(held, answer));
+            if let Some(at) = *place {
+                free[at] = false;
+            }
+        }
+    }
+}
+
+/// An entry without an answer: the overall status if it says why, never success.
+fn unanswered(overall: Option<&proto::Status>, context: &Context) -> crate::error::Error {
+    match overall {
+        Some(status) if status.code == proto::Code::Ok as i32 || status.code == proto::Code::MultipleResults as i32 => {
+            context.error(ErrorKind::Protocol, "the server's answer does not say what became of this message")
+        }
+        Some(status) => context.refused(status),
+        None => context.error(ErrorKind::Protocol, "the server's answer has no status"),
+    }
+}
+
+/// The new handle. An empty one must never take the place of the old one (trap R6).
+pub(crate) fn changed_handle(response: proto::ChangeInvisibleDurationResponse, context: &Context) -> Result<Arc<str>> {
+    context.judge(response.status.as_ref())?;
+    if response.receipt_handle.is_empty() {
+        return Err(context.error(ErrorKind::Protocol, "the server answered OK without a new receipt handle"));
+    }
+    Ok(response.receipt_handle.into())
+}
+
+/// The result of the one message of a send. Its entry decides; the overall status speaks when there is none.
+pub(crate) fn sent(stamped: &Stamped, response: proto::SendMessageResponse, context: &Context) -> Result<Sent> {
+    let Some(entry) = response.entries.into_iter().next() else {
+        return Err(unanswered(response.status.as_ref(), context));
+    };
+    context.judge(entry.status.as_ref().or(response.status.as_ref()))?;
+    let present = |text: String| (!text.is_empty()).then(|| text.into_boxed_str());
+    Ok(Sent {
+        message_id: present(entry.message_id).unwrap_or_else(|| (*stamped.id).into()),
+        offset: Offset::new(u64::try_from(entry.offset).unwrap_or(0)),
+        transaction_id: present(entry.transaction_id),
+        recall_handle: present(entry.recall_handle),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::error::Operation;
+    use crate::model::{Endpoint, OutboundMessage};
+
+    fn context() -> Context {
+        Context::new(Operation::Ack, &Endpoint::new("proxy", 8081))
+    }
+
+    fn status(code: i32) -> Option<proto::Status> {
+        Some(proto::Status { code, message: String::new() })
+    }
+
+    fn held(id: &str, handle: &str) -> Held {
+        Held { message_id: id.into(), handle: handle.into() }
+    }
+
+    fn answer(id: &str, handle: &str, code: i32) -> proto::AckMessageResultEntry {
+        proto::AckMessageResultEntry { message_id: id.into(), receipt_handle: handle.into(), status: status(code) }
+    }
+
+    fn codes(entries: &[Held], overall: i32, answers: Vec<proto::AckMessageResultEntry>) -> Vec<Option<i32>> {
+        let response = proto::AckMessageResponse { status: status(overall), entries: answers };
+        let answers = ack_answers(entries, &response, &context());
+        assert_eq!(answers.len(), entries.len());
+        answers
+            .into_iter()
+            .map(|answer| answer.map_or_else(|error| Some(error.server_code().unwrap_or(-1)), |()| None))
+            .collect()
+    }
+
+    #[test]
+    fn r8_a_multi_entry_ack_is_judged_entry_by_entry() {
+        let entries = [held("1", "a"), held("2", "b"), held("3", "c")];
+        let answers = vec![answer("1", "a", 20000), answer("2", "b", 40013), answer("3", "c", 20000)];
+        assert_eq!(codes(&entries, 30000, answers), [None, Some(40013), None]);
+    }
+
+    #[test]
+    fn an_answer_finds_its_entry_whatever_the_order_of_the_wire() {
+        let entries = [held("1", "a"), held("2", "b"), held("3", "c")];
+        let answers = vec![answer("3", "c", 40013), answer("1", "a", 20000), answer("2", "b", 50001)];
+        assert_eq!(codes(&entries, 30000, answers), [None, Some(50001), Some(40013)]);
+    }
+
+    #[test]
+    fn an_answer_with_a_renewed_handle_is_found_by_its_id() {
+        let entries = [held("1", "a"), held("2", "b")];
+        let answers = vec![answer("2", "renewed", 40013), answer("1", "a", 20000)];
+        assert_eq!(codes(&entries, 30000, answers), [None, Some(40013)]);
+    }
+
+    #[test]
+    fn two_deliveries_of_one_message_are_told_apart_by_their_handles() {
+        let entries = [held("1", "a"), held("1", "b")];
+        let answers = vec![answer("1", "b", 40013), answer("1", "a", 20000)];
+        assert_eq!(codes(&entries, 30000, answers), [None, Some(40013)]);
+    }
+
+    #[test]
+    fn answers_without_names_are_taken_in_order() {
+        let entries = [held("1", "a"), held("2", "b")];
+        assert_eq!(codes(&entries, 30000, vec![answer("", "", 20000), answer("", "", 40013)]), [None, Some(40013)]);
+    }
+
+    #[test]
+    fn an_entry_without_an_answer_is_never_a_success() {
+        let entries = [held("1", "a"), held("2", "b")];
+        assert_eq!(codes(&entries, 20000, vec![answer("1", "a", 20000)]), [None, Some(-1)]);
+        assert_eq!(codes(&entries, 30000, vec![]), [Some(-1), Some(-1)]);
+        assert_eq!(codes(&entries, 40100, vec![]), [Some(40100), Some(40100)], "the overall status says why");
+        let silent = proto::AckMessageResponse { status: None, entries: vec![] };
+        assert!(ack_answers(&entries, &silent, &context()).iter().all(Result::is_err));
+    }
+
+    #[test]
+    fn r6_an_empty_handle_is_an_error() {
+        let change = |code, handle: &str| {
+            let response =
+                proto::ChangeInvisibleDurationResponse { status: status(code), receipt_handle: handle.into() };
+            changed_handle(response, &context())
+        };
+        assert_eq!(&*change(20000, "new").unwrap(), "new");
+        assert_eq!(change(20000, "").unwrap_err().kind(), ErrorKind::Protocol);
+        assert_eq!(change(40013, "").unwrap_err().kind(), ErrorKind::InvalidReceipt);
+    }
+
+    fn send(overall: i32, entries: Vec<proto::SendResultEntry>) -> Result<Sent> {
+        let stamped = Stamped {
+            message: OutboundMessage::new("t", "b"),
+            id: "own-id".into(),
+            born: UNIX_EPOCH,
+            born_host: "host".into(),
+            transactional: false,
+        };
+        sent(&stamped, proto::SendMessageResponse { status: status(overall), entries }, &context())
+    }
+
+    #[test]
+    fn a_send_is_judged_by_its_entry() {
+        let entry = |code| proto::SendResultEntry {
+            status: status(code),
+            message_id: "id".into(),
+            offset: 9,
+            recall_handle: "recall".into(),
+            ..proto::SendResultEntry::default()
+        };
+        let sent = send(20000, vec![entry(20000)]).unwrap();
+        assert_eq!((&*sent.message_id, sent.offset.get()), ("id", 9));
+        assert_eq!((sent.transaction_id.as_deref(), sent.recall_handle.as_deref()), (None, Some("recall")));
+        let unsafe_send = send(20000, vec![entry(50402)]).unwrap_err();
+        assert_eq!((unsafe_send.kind(), unsafe_send.server_code()), (ErrorKind::Timeout, Some(50402)));
+        assert_eq!(send(40402, vec![]).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(send(20000, vec![]).unwrap_err().kind(), ErrorKind::Protocol);
+        let bare = proto::SendResultEntry { offset: -1, ..proto::SendResultEntry::default() };
+        let bare = send(20000, vec![bare]).unwrap();
+        assert_eq!((&*bare.message_id, bare.offset.get()), ("own-id", 0));
+    }
+
+    proptest! {
+        #[test]
+        fn there_is_one_answer_per_entry_whatever_the_server_says(
+            entries in prop::collection::vec(("[12]", "[ab]"), 0..8),
+            answers in prop::collection::vec(("[12]?", "[ab]?", prop::sample::select(vec![20000, 40013])), 0..8),
+        ) {
+            let entries: Vec<_> = entries.iter().map(|(id, handle)| held(id, handle)).collect();
+            let refused = answers.iter().filter(|(_, _, code)| *code != 20000).count();
+            let good = answers.len() - refused;
+            let answers = answers.iter().map(|(id, handle, code)| answer(id, handle, *code)).collect();
+            let codes = codes(&entries, 30000, answers);
+            prop_assert!(codes.iter().filter(|code| code.is_none()).count() <= good, "no answer counts twice");
+        }
+    }
+}

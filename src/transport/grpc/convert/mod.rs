@@ -1,0 +1,20 @@
+//! Between the interface of gRPC v2 and the model, both ways, as plain functions. Nothing else knows both.
+//!
+//! What the server sends is not trusted: no value of any field panics here, and enum values of later versions are
+//! `Unknown`.
+
+mod answer;
+mod command;
+mod message;
+mod request;
+mod route;
+mod settings;
+mod value;
+
+pub(crate) use answer::{ack_answers, changed_handle, sent};
+pub(crate) use command::{reply, server_command};
+pub(crate) use message::{Damaged, Reading, damaged_frame, receive_frame};
+pub(crate) use request::Requests;
+pub(crate) use route::{endpoint_list, proto_endpoints, route};
+pub(crate) use settings::server_settings;
+pub(crate) use value::{duration, proto_duration, proto_timestamp, system_time};
