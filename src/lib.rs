@@ -4,6 +4,7 @@
 
 mod clock;
 mod error;
+mod lease;
 mod model;
 mod retry;
 mod session;
@@ -11,6 +12,7 @@ mod task;
 mod transport;
 
 pub use error::{AckError, BoxError, Error, ErrorKind, Operation, Result, SendError};
+pub use lease::{LeaseEvent, LeaseLost, LeaseStats, Receipt, Renewal, Settled};
 pub use model::{
     ConsumerGroup, Corruption, Credentials, DeadLetterOrigin, Endpoint, Filter, Limits, Message, MessageQueue,
     MessageType, Offset, OutboundMessage, Properties,
