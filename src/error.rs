@@ -192,6 +192,29 @@ impl Error {
         self
     }
 
+    /// Words it anew; kind, place and code stay. Not before it was judged: a verdict may depend on the server's text.
+    pub(crate) fn with_text(mut self, text: impl Into<String>) -> Self {
+        self.0.text = text.into().into_boxed_str();
+        self
+    }
+
+    /// The same without its source and messages, for a second one who is to be told.
+    pub(crate) fn copy(&self) -> Self {
+        let Inner { kind, text, operation, topic, group, queue, endpoint, server_code, .. } = &*self.0;
+        Self(Box::new(Inner {
+            kind: *kind,
+            text: text.clone(),
+            operation: *operation,
+            topic: topic.clone(),
+            group: group.clone(),
+            queue: queue.clone(),
+            endpoint: endpoint.clone(),
+            server_code: *server_code,
+            unsent: Vec::new(),
+            source: None,
+        }))
+    }
+
     pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         Arc::make_mut(&mut self.0).source = Some(source.into().into());
         self
@@ -369,11 +392,20 @@ impl From<AckError> for Error {
 pub struct SendError {
     message: Box<OutboundMessage>,
     error: Error,
+    may_be_stored: bool,
 }
 
 impl SendError {
+    /// A message that never left, or one of which nothing but the error tells whether it was stored.
     pub(crate) fn new(message: OutboundMessage, error: Error) -> Self {
-        Self { message: Box::new(message), error }
+        let may_be_stored = matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Server);
+        Self { message: Box::new(message), error, may_be_stored }
+    }
+
+    /// Whether some attempt may have stored the message: an earlier one, too, whatever the last one was answered.
+    pub(crate) fn stored(mut self, may_be_stored: bool) -> Self {
+        self.may_be_stored = may_be_stored;
+        self
     }
 
     /// The message that was not sent.
@@ -409,13 +441,18 @@ impl SendError {
     /// Whether the server may have stored the message although no answer said so: sending it again may store it twice.
     #[must_use]
     pub fn may_have_been_stored(&self) -> bool {
-        matches!(self.error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Server)
+        self.may_be_stored
     }
 }
 
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a message to topic {} was not sent", self.message.topic())
+        let topic = self.message.topic();
+        if self.may_be_stored {
+            write!(f, "a message to topic {topic} was not confirmed: the server may or may not have stored it")
+        } else {
+            write!(f, "a message to topic {topic} was not sent")
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 mod clock;
 mod error;
 mod model;
+mod producer;
 mod proto;
 mod retry;
 mod session;
@@ -16,6 +17,7 @@ pub use model::{
     ConsumerGroup, Corruption, Credentials, DeadLetterOrigin, Endpoint, Filter, Limits, Message, MessageQueue,
     MessageType, Offset, OutboundMessage, Properties,
 };
+pub use producer::{Producer, ProducerBuilder, ProducerReport, ProducerSink, SendReceipt, SendStreamExt, SendWith};
 pub use session::{Health, RouteEndpoints};
 #[doc(hidden)]
 pub use task::panicked_tasks;
