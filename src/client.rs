@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::consumer::simple::SimpleConsumerBuilder;
 use crate::error::{Error, Result};
 use crate::model::{AccessPoint, Credentials, Limits, Scheme};
-#[cfg(any())]
 use crate::producer::ProducerBuilder;
 use crate::session::{Connector, RouteEndpoints};
 use crate::transport::grpc::{GrpcConfig, TlsOptions};

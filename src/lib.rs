@@ -7,6 +7,7 @@ mod consumer;
 mod error;
 mod lease;
 mod model;
+mod producer;
 mod proto;
 mod retry;
 mod session;
@@ -24,6 +25,7 @@ pub use model::{
     ConsumerGroup, Corruption, Credentials, DeadLetterOrigin, Endpoint, Filter, Limits, Message, MessageQueue,
     MessageType, Offset, OutboundMessage, Properties,
 };
+pub use producer::{Producer, ProducerBuilder, ProducerReport, ProducerSink, SendReceipt, SendStreamExt, SendWith};
 pub use session::{Health, RouteEndpoints};
 #[doc(hidden)]
 pub use task::panicked_tasks;

@@ -7,6 +7,7 @@ mod send;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{Endpoint, MessageQueue, OutboundMessage};
 
@@ -228,6 +229,11 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
+}
+
+/// Shortens a duration for an error text: whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> String {
+    format!("{} ms", duration.as_millis())
 }
 
 #[cfg(test)]

@@ -33,6 +33,13 @@ impl Connector {
         other
     }
 
+    /// The same with another time for a request, if one is given.
+    pub(crate) fn with_request_timeout(&self, timeout: Option<Duration>) -> Self {
+        let mut other = self.clone();
+        other.grpc.request_timeout = timeout.unwrap_or(other.grpc.request_timeout);
+        other
+    }
+
     /// Whether the wire can be made: what TLS needs is looked at now, not at the first request.
     pub(crate) fn check(&self) -> Result<()> {
         GrpcWire::new(self.grpc.clone()).map(drop)

@@ -1,0 +1,190 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::error::{Error, Result, millis};
+use crate::model::{ClientKind, ClientSettings, check_topic};
+use crate::producer::accumulator::Patience;
+use crate::producer::attempt::Way;
+use crate::producer::{Producer, ProducerConfig, lock};
+use crate::retry::Backoff;
+use crate::session::Connector;
+
+/// Builds a [`Producer`].
+#[must_use = "a builder does nothing before build()"]
+pub struct ProducerBuilder {
+    connector: Arc<Connector>,
+    topics: Vec<String>,
+    max_in_flight: usize,
+    max_in_flight_bytes: usize,
+    max_attempts: u32,
+    request_timeout: Option<Duration>,
+    send_timeout: Duration,
+    build_timeout: Duration,
+}
+
+impl ProducerBuilder {
+    pub(crate) fn new(connector: Arc<Connector>) -> Self {
+        Self {
+            connector,
+            topics: Vec::new(),
+            max_in_flight: 1024,
+            max_in_flight_bytes: 64 << 20,
+            max_attempts: 3,
+            request_timeout: None,
+            send_timeout: Duration::from_secs(120),
+            build_timeout: Duration::from_secs(30),
+        }
+    }
+
+    /// Adds a topic that will be sent to. [`build`](Self::build) then finds out whether it exists, and the first message need
+    /// not wait for its route. Other topics may be sent to as well. Defaults to none.
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.topics.push(topic.into());
+        self
+    }
+
+    /// Adds several topics, as [`topic`](Self::topic) does.
+    pub fn topics(mut self, topics: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.topics.extend(topics.into_iter().map(Into::into));
+        self
+    }
+
+    /// How many messages may be accepted and not answered; then sends wait and sinks are not ready. Defaults to 1024.
+    pub fn max_in_flight(mut self, messages: usize) -> Self {
+        self.max_in_flight = messages;
+        self
+    }
+
+    /// How many bytes these messages may hold, bodies and properties. A larger message is sent alone. Defaults to 64 MiB, at
+    /// most 4 GiB − 1.
+    pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
+        self.max_in_flight_bytes = bytes;
+        self
+    }
+
+    /// After how many attempts that may have stored the message (no answer in time, or an inner error of the server) it is given
+    /// up. Each repeat may store a copy, with the same message id. 1: never repeat such a send. Defaults to 3.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// How long one attempt may take. Defaults to the client's request timeout.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = Some(timeout);
+        self
+    }
+
+    /// How long after it was accepted a message is tried again while a part of the cluster is away or throttles. The last
+    /// attempt may begin at its end. Defaults to 120 s: Apache RocketMQ refuses messages for up to 52 s after a broker was
+    /// started again, and 20 s pass easily before that.
+    pub fn send_timeout(mut self, timeout: Duration) -> Self {
+        self.send_timeout = timeout;
+        self
+    }
+
+    /// How long [`build`](Self::build) may try to reach the servers and to find the topics. Defaults to 30 s.
+    pub fn build_timeout(mut self, timeout: Duration) -> Self {
+        self.build_timeout = timeout;
+        self
+    }
+
+    /// Connects, shakes hands and finds the topics.
+    ///
+    /// # Errors
+    /// `Config` for a setting that breaks a rule, `NotFound` for a topic that does not exist, `Unauthenticated` and
+    /// `PermissionDenied`, and `Unavailable` or `Timeout` when no server could be reached within
+    /// [`build_timeout`](Self::build_timeout).
+    pub async fn build(self) -> Result<Producer> {
+        let config = self.config()?;
+        let connector = self.connector.with_request_timeout(self.request_timeout);
+        let topics: Vec<Arc<str>> = self.topics.iter().map(|topic| topic.as_str().into()).collect();
+        let settings = ClientSettings {
+            kind: ClientKind::Producer,
+            request_timeout: connector.request_timeout(),
+            group: None,
+            subscriptions: Vec::new(),
+            await_duration: None,
+            topics: topics.clone(),
+        };
+        let until = clock::now() + self.build_timeout;
+        let session = connector.open(settings, self.build_timeout).await?;
+        let way = Arc::new(Way::new(Arc::new(session.clone())));
+        for topic in &topics {
+            if let Err(error) = find(&way, topic, until).await {
+                session.close(Duration::from_secs(1)).await;
+                return Err(error);
+            }
+        }
+        Ok(Producer::start(way, config))
+    }
+
+    fn config(&self) -> Result<ProducerConfig> {
+        let limits = self.connector.limits();
+        self.topics.iter().try_for_each(|topic| check_topic(topic, limits))?;
+        let count = |field, value: usize, max: usize| {
+            let rule = format!("must be from 1 to {max}");
+            if (1..=max).contains(&value) { Ok(()) } else { Err(Error::config(field, value, &rule)) }
+        };
+        count("max_in_flight", self.max_in_flight, 1 << 20)?;
+        count("max_in_flight_bytes", self.max_in_flight_bytes, u32::MAX as usize)?;
+        count("max_attempts", self.max_attempts as usize, u32::MAX as usize)?;
+        for (field, value) in [
+            ("request_timeout", self.request_timeout.unwrap_or(LONGEST)),
+            ("send_timeout", self.send_timeout),
+            ("build_timeout", self.build_timeout),
+        ] {
+            if value < Duration::from_millis(1) || value > LONGEST {
+                return Err(Error::config(field, millis(value), "must be from 1 ms to 1 day"));
+            }
+        }
+        Ok(ProducerConfig {
+            max_in_flight: self.max_in_flight,
+            max_in_flight_bytes: u32::try_from(self.max_in_flight_bytes).unwrap_or(u32::MAX),
+            patience: Patience { max_attempts: self.max_attempts, send_timeout: self.send_timeout },
+            limits: limits.clone(),
+            born_host: host_name(),
+        })
+    }
+}
+
+/// The longest time that makes sense, and that is far from overflowing a clock.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// The name of this host, which the server stores with each message; it means nothing to the protocol.
+fn host_name() -> Arc<str> {
+    std::env::var("HOSTNAME").map_or_else(|_| "localhost".into(), Into::into)
+}
+
+/// Looks a topic up; what may be transient is tried again.
+async fn find(way: &Way, topic: &Arc<str>, until: Instant) -> Result<()> {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    loop {
+        let Err(error) = way.courier.route(topic).await else {
+            // Its name is in the settings already.
+            lock(&way.router).learn(topic);
+            return Ok(());
+        };
+        let wait = backoff.next(fastrand::f64());
+        if !error.is_retryable() || clock::now() + wait >= until {
+            return Err(error);
+        }
+        clock::sleep(wait).await;
+    }
+}
+
+impl fmt::Debug for ProducerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProducerBuilder")
+            .field("topics", &self.topics)
+            .field("max_in_flight", &self.max_in_flight)
+            .field("max_in_flight_bytes", &self.max_in_flight_bytes)
+            .field("max_attempts", &self.max_attempts)
+            .field("request_timeout", &self.request_timeout)
+            .field("send_timeout", &self.send_timeout)
+            .field("build_timeout", &self.build_timeout)
+            .finish_non_exhaustive()
+    }
+}
