@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "the parts are being put together")]
 
 mod clock;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 mod error;
 mod model;
 mod proto;
