@@ -25,6 +25,7 @@ use cluster::BrokerState;
 pub(crate) use content::{Content, ContentKind, Millis, Record};
 pub(crate) use filter::FilterProgram;
 use group::Progress;
+pub(crate) use inspect::Placed;
 use invisible::Leases;
 pub(crate) use pop::{Delivery, PopRequest, Popped};
 pub(crate) use settle::{Change, Claim};
