@@ -4,6 +4,8 @@
 mod client;
 mod clock;
 mod consumer;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 mod error;
 mod lease;
 mod model;

@@ -1,0 +1,193 @@
+//! The engine under one lock, its clock, and those who wait for it. The lock is never held across an await.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::clients::{Asked, Clients};
+use super::engine::{Delivery, Engine, Millis, PopRequest, Popped, Refusal, Wake, WakeReason};
+use super::fault::{Faults, Rpc};
+use super::pollers::{PollKey, Pollers};
+use super::settings::ServerConfig;
+use crate::clock;
+
+/// How often clients that fell silent are looked for.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Everything the proxies share.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) config: ServerConfig,
+    pub(crate) faults: Faults,
+    /// One registry per proxy, as on Apache.
+    pub(crate) clients: Vec<Clients>,
+    pub(crate) asked: Asked,
+    /// The ports of the proxies; 0 until they listen.
+    pub(crate) ports: Vec<u16>,
+    state: Mutex<State>,
+    started: Started,
+    rearm: Notify,
+    calls: [AtomicU64; Rpc::COUNT],
+}
+
+#[derive(Debug)]
+struct State {
+    engine: Engine,
+    pollers: Pollers,
+    /// What the timer sleeps for.
+    armed: Millis,
+}
+
+/// The wall clock of the cluster: read once, then moved by the monotonic one, so that a paused test clock moves it too.
+#[derive(Debug)]
+struct Started {
+    wall: Millis,
+    at: Instant,
+}
+
+/// The answer to a pop.
+#[derive(Debug)]
+pub(crate) enum Poll {
+    Messages(Vec<Delivery>),
+    /// All messages went to the dead-letter queue.
+    NoMatch,
+    Wait(Waiter),
+    /// Too many wait already.
+    Full,
+}
+
+impl Cluster {
+    pub(crate) fn new(config: ServerConfig, engine: Engine, ports: Vec<u16>) -> Self {
+        let wall = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            config,
+            faults: Faults::default(),
+            clients: ports.iter().map(|_| Clients::default()).collect(),
+            asked: Asked::default(),
+            ports,
+            state: Mutex::new(State { engine, pollers: Pollers::default(), armed: Millis::MAX }),
+            started: Started { wall: wall.as_millis() as Millis, at: clock::now() },
+            rearm: Notify::new(),
+            calls: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        self.started.wall + clock::now().saturating_duration_since(self.started.at).as_millis() as Millis
+    }
+
+    pub(crate) fn count(&self, rpc: Rpc) {
+        self.calls[rpc as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn calls(&self, rpc: Rpc) -> u64 {
+        self.calls[rpc as usize].load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works with the engine at this moment; then wakes whom it concerns.
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut Engine, Millis) -> R) -> R {
+        let now = self.now();
+        let mut state = self.lock();
+        state.engine.advance(now);
+        let result = act(&mut state.engine, now);
+        self.finish(&mut state, now);
+        result
+    }
+
+    fn finish(&self, state: &mut State, now: Millis) {
+        state.engine.advance(now);
+        for wake in state.engine.take_wakes() {
+            state.pollers.wake(&wake);
+        }
+        if state.engine.next_deadline().is_some_and(|deadline| deadline < state.armed) {
+            self.rearm.notify_one();
+        }
+    }
+
+    /// Pops, or parks the caller in the same breath, so that nothing can arrive in between.
+    pub(crate) fn pop(self: &Arc<Self>, request: &PopRequest<'_>, wait: bool) -> Result<Poll, Refusal> {
+        let now = self.now();
+        let mut state = self.lock();
+        state.engine.advance(now);
+        let popped = state.engine.pop(request, now);
+        self.finish(&mut state, now);
+        match popped? {
+            Popped::Messages(messages) => Ok(Poll::Messages(messages)),
+            Popped::NoMatch => Ok(Poll::NoMatch),
+            Popped::Empty if !wait => Ok(Poll::Messages(Vec::new())),
+            Popped::Empty => {
+                let key = PollKey { topic: request.topic.into(), broker: request.broker };
+                let group: Arc<str> = request.group.into();
+                let Some((number, woken)) = state.pollers.park(&key, &group) else { return Ok(Poll::Full) };
+                Ok(Poll::Wait(Waiter { cluster: Arc::clone(self), key, group, number, woken }))
+            }
+        }
+    }
+
+    /// Runs the engine's timers for ever.
+    pub(crate) async fn run_timers(self: Arc<Self>) {
+        loop {
+            self.sweep();
+            let next = self.tick();
+            tokio::select! {
+                () = clock::sleep(next) => {}
+                () = self.rearm.notified() => {}
+            }
+        }
+    }
+
+    /// Does what is due. Returns how long there is nothing to do.
+    fn tick(&self) -> Duration {
+        let now = self.now();
+        let mut state = self.lock();
+        self.finish(&mut state, now);
+        state.armed = state.engine.next_deadline().unwrap_or(Millis::MAX);
+        SWEEP.min(Duration::from_millis(state.armed.saturating_sub(now)))
+    }
+
+    /// Forgets clients that fell silent; what their proxy renewed for them comes back.
+    fn sweep(&self) {
+        let now = self.now();
+        for (proxy, clients) in self.clients.iter().enumerate() {
+            for client in clients.sweep(now, &self.config) {
+                self.with(|engine, now| engine.release(proxy, Some(&client), now + self.config.release_delay()));
+            }
+        }
+    }
+}
+
+/// A parked poll. When it is dropped after it was woken, the next in line is woken in its place.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    cluster: Arc<Cluster>,
+    key: PollKey,
+    group: Arc<str>,
+    number: u64,
+    woken: oneshot::Receiver<WakeReason>,
+}
+
+impl Waiter {
+    /// Waits at most so long; `None` when the time is over first.
+    pub(crate) async fn woken(mut self, at_most: Duration) -> Option<WakeReason> {
+        clock::timeout(at_most, &mut self.woken).await?.ok()
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut state = self.cluster.lock();
+        match self.woken.try_recv() {
+            Ok(reason) => {
+                let (topic, broker) = (Arc::clone(&self.key.topic), self.key.broker);
+                state.pollers.wake(&Wake { topic, broker, group: Some(Arc::clone(&self.group)), reason });
+            }
+            Err(_) => state.pollers.leave(&self.key, &self.group, self.number),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! An append-only queue in memory, bounded by bytes: the oldest messages go when it is full.
+
+use std::collections::VecDeque;
+
+use super::content::Record;
+
+#[derive(Debug)]
+pub(crate) struct QueueLog {
+    first: u64,
+    records: VecDeque<Record>,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+impl QueueLog {
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self { first: 0, records: VecDeque::new(), bytes: 0, max_bytes }
+    }
+
+    /// Returns the offset. The newest message is kept even when it alone is over the bound.
+    pub(crate) fn append(&mut self, record: Record) -> u64 {
+        self.bytes += record.size();
+        self.records.push_back(record);
+        while self.bytes > self.max_bytes && self.records.len() > 1 {
+            self.drop_first();
+        }
+        self.next() - 1
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(gone) = self.records.pop_front() {
+            self.bytes -= gone.size();
+            self.first += 1;
+        }
+    }
+
+    /// Forgets what lies below `offset`: for logs whose past nobody reads again.
+    pub(crate) fn trim(&mut self, offset: u64) {
+        while self.first < offset && !self.records.is_empty() {
+            self.drop_first();
+        }
+    }
+
+    pub(crate) fn get(&self, offset: u64) -> Option<&Record> {
+        let index = usize::try_from(offset.checked_sub(self.first)?).ok()?;
+        self.records.get(index)
+    }
+
+    /// The first offset that is still there.
+    pub(crate) fn min(&self) -> u64 {
+        self.first
+    }
+
+    /// The offset of the next message to come.
+    pub(crate) fn next(&self) -> u64 {
+        self.first + self.records.len() as u64
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Record)> {
+        (self.first..).zip(&self.records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::engine::tests::content;
+
+    #[test]
+    fn offsets_count_on_when_old_messages_are_dropped() {
+        let size = Record::fresh(content("x")).size();
+        let mut log = QueueLog::new(2 * size);
+        for (offset, id) in ["a", "b", "c"].into_iter().enumerate() {
+            assert_eq!(log.append(Record::fresh(content(id))), offset as u64);
+        }
+        assert_eq!((log.min(), log.next()), (1, 3));
+        assert!(log.get(0).is_none() && log.get(3).is_none());
+        assert_eq!(&*log.get(2).unwrap().content.id, "c");
+        log.trim(10);
+        assert_eq!((log.min(), log.next(), log.iter().count()), (3, 3, 0));
+    }
+
+    #[test]
+    fn a_message_over_the_bound_is_kept_until_the_next_one_comes() {
+        let mut log = QueueLog::new(1);
+        log.append(Record::fresh(content("a")));
+        assert!(log.get(0).is_some());
+        log.append(Record::fresh(content("b")));
+        assert_eq!((log.min(), log.next()), (1, 2));
+    }
+}

@@ -1,0 +1,242 @@
+//! Faults by script: what should go wrong, in which RPC, how often.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// An RPC of the gRPC protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Rpc {
+    /// Where a topic lives.
+    QueryRoute,
+    /// The queues to receive from.
+    QueryAssignment,
+    /// The stream of settings and commands; a fault hits its opening.
+    Telemetry,
+    /// A client says that it is alive.
+    Heartbeat,
+    /// Sending messages.
+    SendMessage,
+    /// Receiving messages.
+    ReceiveMessage,
+    /// Acknowledging messages.
+    AckMessage,
+    /// Changing the invisible duration of a message.
+    ChangeInvisibleDuration,
+    /// Moving a message to the dead-letter queue.
+    ForwardMessageToDeadLetterQueue,
+    /// Committing or rolling back a transaction.
+    EndTransaction,
+    /// Taking a delayed message back.
+    RecallMessage,
+    /// A client says goodbye.
+    NotifyClientTermination,
+}
+
+impl Rpc {
+    pub(crate) const COUNT: usize = Self::NotifyClientTermination as usize + 1;
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    Delay(Duration),
+    DelayReply(Duration),
+    Status(i32, String),
+    Grpc(i32, String),
+    Disconnect,
+    LoseReply,
+    Duplicate,
+}
+
+#[derive(Debug)]
+struct Rule {
+    rpc: Rpc,
+    proxy: Option<usize>,
+    skip: u64,
+    times: u64,
+    action: Action,
+    hits: Arc<AtomicU64>,
+}
+
+/// The faults of a [`Broker`](super::Broker), in the order they were asked for.
+///
+/// Each request takes at most one fault: the first that fits and is not used up.
+///
+/// ```
+/// # async fn example() -> rocketmq_stream::Result<()> {
+/// use rocketmq_stream::embedded::{Broker, Rpc};
+///
+/// let broker = Broker::start().await?;
+/// let lost = broker.faults().on(Rpc::AckMessage).times(2).lose_reply();
+/// // … run what should survive two lost replies …
+/// # broker.shutdown().await;
+/// assert_eq!(lost.hits(), 0); // nothing ran here
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    rules: Arc<Mutex<Vec<Rule>>>,
+}
+
+impl Faults {
+    /// Starts a fault of an RPC. It hits once unless [`times`](FaultBuilder::times) says otherwise.
+    pub fn on(&self, rpc: Rpc) -> FaultBuilder {
+        FaultBuilder { faults: self.clone(), rpc, proxy: None, skip: 0, times: 1 }
+    }
+
+    /// Takes all faults back.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Rule>> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What goes wrong with this request, if anything.
+    pub(crate) fn strike(&self, rpc: Rpc, proxy: usize) -> Option<Action> {
+        let mut rules = self.lock();
+        let fits = |rule: &&mut Rule| rule.rpc == rpc && rule.proxy.is_none_or(|only| only == proxy) && rule.times > 0;
+        for rule in rules.iter_mut().filter(fits) {
+            if rule.skip > 0 {
+                rule.skip -= 1;
+                continue;
+            }
+            rule.times -= 1;
+            rule.hits.fetch_add(1, Ordering::Relaxed);
+            return Some(rule.action.clone());
+        }
+        None
+    }
+}
+
+/// A fault that is being described; its last word puts it into force.
+#[derive(Debug)]
+#[must_use = "a fault is in force only when it says what goes wrong"]
+pub struct FaultBuilder {
+    faults: Faults,
+    rpc: Rpc,
+    proxy: Option<usize>,
+    skip: u64,
+    times: u64,
+}
+
+impl FaultBuilder {
+    /// How many requests it hits. Defaults to 1.
+    pub fn times(mut self, times: u64) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// Hits every request until [`Faults::clear`].
+    pub fn always(self) -> Self {
+        self.times(u64::MAX)
+    }
+
+    /// Lets this many requests pass first. Defaults to 0.
+    pub fn after(mut self, requests: u64) -> Self {
+        self.skip = requests;
+        self
+    }
+
+    /// Hits requests to this proxy only, counted from 0. Defaults to all proxies.
+    pub fn at_proxy(mut self, proxy: usize) -> Self {
+        self.proxy = Some(proxy);
+        self
+    }
+
+    /// The request is acted on after this time.
+    pub fn delay(self, time: Duration) -> Fault {
+        self.put(Action::Delay(time))
+    }
+
+    /// The request is acted on at once, the answer comes after this time.
+    pub fn delay_reply(self, time: Duration) -> Fault {
+        self.put(Action::DelayReply(time))
+    }
+
+    /// The request is not acted on; the answer is this status of RocketMQ, e.g. `(50001, "store is full")`.
+    pub fn status(self, code: i32, text: impl Into<String>) -> Fault {
+        self.put(Action::Status(code, text.into()))
+    }
+
+    /// The request is not acted on; the answer is this status of gRPC, e.g. `(14, "unavailable")`.
+    pub fn grpc_status(self, code: i32, text: impl Into<String>) -> Fault {
+        self.put(Action::Grpc(code, text.into()))
+    }
+
+    /// The request is not acted on; its connection is cut.
+    pub fn disconnect(self) -> Fault {
+        self.put(Action::Disconnect)
+    }
+
+    /// The request is acted on, and no answer ever comes.
+    pub fn lose_reply(self) -> Fault {
+        self.put(Action::LoseReply)
+    }
+
+    /// The request is acted on twice, as if the network had repeated it; the answer is the second one. Receiving and
+    /// telemetry do not know this fault.
+    pub fn duplicate(self) -> Fault {
+        self.put(Action::Duplicate)
+    }
+
+    fn put(self, action: Action) -> Fault {
+        let hits = Arc::new(AtomicU64::new(0));
+        let Self { faults, rpc, proxy, skip, times } = self;
+        faults.lock().push(Rule { rpc, proxy, skip, times, action, hits: Arc::clone(&hits) });
+        Fault { hits }
+    }
+}
+
+/// A fault that is in force. Dropping this changes nothing.
+#[derive(Clone)]
+pub struct Fault {
+    hits: Arc<AtomicU64>,
+}
+
+impl Fault {
+    /// How many requests it has hit.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fault").field("hits", &self.hits()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_skips_hits_and_is_used_up() {
+        let faults = Faults::default();
+        let fault = faults.on(Rpc::AckMessage).after(1).times(2).at_proxy(1).disconnect();
+        assert_eq!(faults.strike(Rpc::SendMessage, 1), None);
+        assert_eq!(faults.strike(Rpc::AckMessage, 0), None, "another proxy");
+        assert_eq!(faults.strike(Rpc::AckMessage, 1), None, "the first passes");
+        assert_eq!(faults.strike(Rpc::AckMessage, 1), Some(Action::Disconnect));
+        assert_eq!(faults.strike(Rpc::AckMessage, 1), Some(Action::Disconnect));
+        assert_eq!((faults.strike(Rpc::AckMessage, 1), fault.hits()), (None, 2));
+    }
+
+    #[test]
+    fn the_first_fault_that_fits_is_taken() {
+        let faults = Faults::default();
+        faults.on(Rpc::Heartbeat).lose_reply();
+        faults.on(Rpc::Heartbeat).always().duplicate();
+        let strikes = [0; 3].map(|proxy| faults.strike(Rpc::Heartbeat, proxy));
+        assert_eq!(strikes, [Action::LoseReply, Action::Duplicate, Action::Duplicate].map(Some));
+        faults.clear();
+        assert_eq!(faults.strike(Rpc::Heartbeat, 0), None);
+    }
+}
