@@ -18,7 +18,7 @@ mod transport;
 
 pub use client::{Client, ClientBuilder};
 pub use consumer::simple::{
-    AckSink, Delivery, Event, Events, HealthWatch, OnMalformed, ShutdownReport, SimpleConsumer, SimpleConsumerBuilder,
+    AckSink, Delivery, Event, Events, OnMalformed, ShutdownReport, SimpleConsumer, SimpleConsumerBuilder,
     SimpleControl, SimpleReceiver, SimpleStats,
 };
 pub use error::{AckError, BoxError, Error, ErrorKind, Operation, Result, SendError};
@@ -28,6 +28,6 @@ pub use model::{
     MessageType, Offset, OutboundMessage, Properties,
 };
 pub use producer::{Producer, ProducerBuilder, ProducerReport, ProducerSink, SendReceipt, SendStreamExt, SendWith};
-pub use session::{Health, RouteEndpoints};
+pub use session::{Health, HealthWatch, RouteEndpoints};
 #[doc(hidden)]
 pub use task::panicked_tasks;

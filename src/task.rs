@@ -31,7 +31,7 @@ impl TaskGroup {
         Self { tracker: TaskTracker::new(), cancel: CancellationToken::new() }
     }
 
-    /// Spawns a task that ends by itself or at the next await after [`cancel`](Self::cancel).
+    /// Spawns a task that ends by itself or at the next await after the group was cancelled.
     pub(crate) fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         let cancelled = self.cancel.clone().cancelled_owned();
         self.spawn_to_end(name, async move {
@@ -57,10 +57,6 @@ impl TaskGroup {
     /// A token that is cancelled with the group, for tasks that must tidy up before they end.
     pub(crate) fn token(&self) -> CancellationToken {
         self.cancel.clone()
-    }
-
-    pub(crate) fn cancel(&self) {
-        self.cancel.cancel();
     }
 
     /// Cancels and waits for the end of all tasks, at most `deadline`. `false`: some are still running.

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Endpoint, MessageQueue, OutboundMessage};
+use crate::model::{Endpoint, OutboundMessage};
 
 pub use ack::AckError;
 pub use kind::{ErrorKind, Operation};
@@ -37,7 +37,6 @@ struct Inner {
     operation: Option<Operation>,
     topic: Option<Arc<str>>,
     group: Option<Arc<str>>,
-    queue: Option<MessageQueue>,
     endpoint: Option<Endpoint>,
     server_code: Option<i32>,
     unsent: Vec<OutboundMessage>,
@@ -52,7 +51,6 @@ impl Error {
             operation: None,
             topic: None,
             group: None,
-            queue: None,
             endpoint: None,
             server_code: None,
             unsent: Vec::new(),
@@ -87,11 +85,6 @@ impl Error {
 
     pub(crate) fn in_group(mut self, group: impl Into<Arc<str>>) -> Self {
         Arc::make_mut(&mut self.0).group = Some(group.into());
-        self
-    }
-
-    pub(crate) fn on_queue(mut self, queue: MessageQueue) -> Self {
-        Arc::make_mut(&mut self.0).queue = Some(queue);
         self
     }
 
@@ -153,12 +146,6 @@ impl Error {
         self.0.group.as_deref()
     }
 
-    /// The message queue concerned.
-    #[must_use]
-    pub fn queue(&self) -> Option<&MessageQueue> {
-        self.0.queue.as_ref()
-    }
-
     /// The endpoint that was asked.
     #[must_use]
     pub fn endpoint(&self) -> Option<&Endpoint> {
@@ -187,12 +174,10 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { operation, topic, group, queue, endpoint, server_code, text, unsent, .. } = &*self.0;
+        let Inner { operation, topic, group, endpoint, server_code, text, unsent, .. } = &*self.0;
         if let Some(operation) = operation {
             write!(f, "{operation}")?;
-            if let Some(queue) = queue {
-                write!(f, " on queue {queue}")?;
-            } else if let Some(topic) = topic {
+            if let Some(topic) = topic {
                 write!(f, " on topic {topic}")?;
             }
             if let Some(group) = group {

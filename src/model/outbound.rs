@@ -177,19 +177,19 @@ impl OutboundMessage {
     pub(crate) fn check(&self, limits: &Limits) -> Result<()> {
         let refuse = |field: &str, value: &str, rule: &str| Err(Error::argument(field, value, rule));
         check_topic(&self.topic, limits).map_err(|e| Error::argument("topic", &self.topic, e.text()))?;
-        if let Some(tag) = &self.tag {
-            if tag.trim().is_empty() || tag.contains('|') || tag.chars().any(char::is_control) {
-                return refuse("tag", tag, "must not be blank, nor hold `|` or control characters");
-            }
+        if let Some(tag) = &self.tag
+            && (tag.trim().is_empty() || tag.contains('|') || tag.chars().any(char::is_control))
+        {
+            return refuse("tag", tag, "must not be blank, nor hold `|` or control characters");
         }
         if let Some(key) = self.keys.iter().find(|key| key.trim().is_empty() || key.chars().any(char::is_control)) {
             return refuse("key", key, "must not be blank, nor hold control characters");
         }
-        if let Some(group) = &self.message_group {
-            if group.trim().is_empty() || group.len() > limits.max_message_group_length {
-                let rule = format!("must not be blank, nor longer than {} bytes", limits.max_message_group_length);
-                return refuse("message_group", group, &rule);
-            }
+        if let Some(group) = &self.message_group
+            && (group.trim().is_empty() || group.len() > limits.max_message_group_length)
+        {
+            let rule = format!("must not be blank, nor longer than {} bytes", limits.max_message_group_length);
+            return refuse("message_group", group, &rule);
         }
         if self.priority.is_some_and(|priority| priority < 0) {
             return refuse("priority", &self.priority.unwrap_or(0).to_string(), "must not be negative");

@@ -8,7 +8,6 @@ use crate::model::Subscription;
 pub(crate) enum ClientKind {
     Producer,
     SimpleConsumer,
-    PushConsumer,
 }
 
 /// What a client tells the server about itself in the telemetry handshake.

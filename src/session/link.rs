@@ -197,8 +197,8 @@ impl Link {
                 ClientReply::Threads { nonce, text }
             }
             ServerCommand::VerifyMessage { nonce } => ClientReply::CannotVerify { nonce },
-            ServerCommand::CheckTransaction { .. } => {
-                tracing::debug!(endpoint = %self.at, "a transaction check came to a client without a checker");
+            ServerCommand::CheckTransaction { message, transaction_id } => {
+                tracing::debug!(endpoint = %self.at, id = message.id(), transaction_id, "a transaction check came to a client without a checker");
                 return Ok(());
             }
             ServerCommand::Unknown => return Ok(()),

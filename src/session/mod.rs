@@ -2,6 +2,7 @@
 
 mod choice;
 mod connector;
+mod health;
 mod link;
 mod routes;
 mod shared;
@@ -19,6 +20,7 @@ use crate::retry::Backoff;
 use crate::task::TaskGroup;
 use crate::transport::Wire;
 pub(crate) use connector::Connector;
+pub use health::{Health, HealthWatch};
 
 use choice::Reach;
 use link::{Common, Link, LinkState};
@@ -35,22 +37,6 @@ pub enum RouteEndpoints {
     Server,
     /// Always the access point.
     AccessPoint,
-}
-
-/// How well a client is connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Health {
-    /// The first handshake is under way.
-    Connecting,
-    /// Every endpoint in use answers.
-    Healthy,
-    /// Some endpoints do not answer; those that do go on.
-    Degraded,
-    /// No endpoint answers; connecting goes on with growing waits.
-    Down,
-    /// It was shut down.
-    Closed,
 }
 
 pub(crate) struct SessionConfig {
@@ -204,10 +190,10 @@ impl Session {
 
     /// Tells that an endpoint failed a request, so that it is looked at now and not at the next heartbeat.
     pub(crate) fn report(&self, at: &Endpoint, error: &Error) {
-        if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
-            if let Some(held) = self.0.shared.links().get(at) {
-                held.kick.notify_one();
-            }
+        if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
+            && let Some(held) = self.0.shared.links().get(at)
+        {
+            held.kick.notify_one();
         }
         self.0.shared.stale.notify_one();
     }

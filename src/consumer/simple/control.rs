@@ -2,8 +2,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::clock;
 use crate::consumer::simple::events::{Event, Events, Hub};
 use crate::consumer::simple::inbox::Inbox;
@@ -12,7 +10,7 @@ use crate::consumer::simple::sink::AckSink;
 use crate::error::{Error, Result};
 use crate::lease::LeaseStats;
 use crate::model::{Filter, Subscription, check_topic};
-use crate::session::Health;
+use crate::session::HealthWatch;
 
 /// What stream, control and sinks of one consumer share.
 pub(crate) struct Core {
@@ -109,7 +107,6 @@ impl SimpleControl {
 
     /// What happens beside the messages, from now on. Bounded: a reader that does not keep up misses events, and sees how
     /// many by [`Events::missed`].
-    #[must_use]
     pub fn events(&self) -> Events {
         self.core.hub.subscribe()
     }
@@ -117,7 +114,7 @@ impl SimpleControl {
     /// How well this consumer is connected, as a watch.
     #[must_use]
     pub fn health(&self) -> HealthWatch {
-        HealthWatch(self.core.intake.session.health())
+        HealthWatch::new(self.core.intake.session.health())
     }
 
     /// A sink that acknowledges the receipts it is given.
@@ -172,28 +169,6 @@ pub struct ShutdownReport {
 impl ShutdownReport {
     /// For those who have nothing to do with it.
     pub fn ignore(self) {}
-}
-
-/// How well a consumer or producer is connected, as a value to look at and to wait on.
-#[derive(Debug, Clone)]
-pub struct HealthWatch(watch::Receiver<Health>);
-
-impl HealthWatch {
-    pub(crate) fn new(watch: watch::Receiver<Health>) -> Self {
-        Self(watch)
-    }
-
-    /// The health now.
-    #[must_use]
-    pub fn current(&self) -> Health {
-        *self.0.borrow()
-    }
-
-    /// The next change; `None` when there will be none. Cancel safe.
-    pub async fn changed(&mut self) -> Option<Health> {
-        self.0.changed().await.ok()?;
-        Some(*self.0.borrow_and_update())
-    }
 }
 
 /// So that the lease keeper can report to the consumer's events.

@@ -31,13 +31,11 @@ impl Delivery {
     }
 
     /// The receipt, e.g. to [`extend`](Receipt::extend) the lease.
-    #[must_use]
     pub fn receipt(&self) -> &Receipt {
         &self.receipt
     }
 
     /// Takes message and receipt apart, e.g. to send the receipt to an [`AckSink`](crate::AckSink).
-    #[must_use]
     pub fn into_parts(self) -> (Message, Receipt) {
         (self.message, self.receipt)
     }

@@ -143,23 +143,12 @@ impl Inbox {
     /// A receive ended; a permanent fault ends the stream.
     pub(crate) fn done(&self, begun: &Begun, outcome: Outcome, now: Instant) {
         let mut state = self.lock();
-        if let Err(error) = state.planner.on_done(begun, outcome, now, fastrand::f64()) {
-            if matches!(state.phase, Phase::Open) {
-                state.phase = Phase::Failed(error);
-            }
-        }
-        drop(state);
-        self.wake_reader();
-    }
-
-    /// Ends the stream with an error, once what is buffered was handed out.
-    pub(crate) fn fail(&self, error: Error) {
-        let mut state = self.lock();
-        if !matches!(state.phase, Phase::Closed | Phase::Failed(_)) {
+        if let Err(error) = state.planner.on_done(begun, outcome, now, fastrand::f64())
+            && matches!(state.phase, Phase::Open)
+        {
             state.phase = Phase::Failed(error);
         }
         drop(state);
-        self.replan.notify_one();
         self.wake_reader();
     }
 

@@ -21,7 +21,7 @@ mod stream;
 mod subscriptions;
 
 pub use builder::SimpleConsumerBuilder;
-pub use control::{HealthWatch, ShutdownReport, SimpleControl, SimpleStats};
+pub use control::{ShutdownReport, SimpleControl, SimpleStats};
 pub use delivery::Delivery;
 pub use events::{Event, Events};
 pub use intake::OnMalformed;

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cluster::BrokerState;
-pub(crate) use content::{Content, ContentKind, Millis, Record};
+pub(crate) use content::{Content, ContentKind, Millis};
 pub(crate) use filter::FilterProgram;
 use group::Progress;
 pub(crate) use inspect::Placed;

@@ -88,7 +88,6 @@ pub(super) const fn client_type(kind: ClientKind) -> proto::ClientType {
     match kind {
         ClientKind::Producer => proto::ClientType::Producer,
         ClientKind::SimpleConsumer => proto::ClientType::SimpleConsumer,
-        ClientKind::PushConsumer => proto::ClientType::PushConsumer,
     }
 }
 
