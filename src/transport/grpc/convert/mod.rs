@@ -15,6 +15,4 @@ pub(crate) use answer::{ack_answers, changed_handle, sent};
 pub(crate) use command::{reply, server_command};
 pub(crate) use message::{Damaged, Reading, damaged_frame, receive_frame};
 pub(crate) use request::Requests;
-pub(crate) use route::{endpoint_list, proto_endpoints, route};
-pub(crate) use settings::server_settings;
-pub(crate) use value::{duration, proto_duration, proto_timestamp, system_time};
+pub(crate) use route::route;
