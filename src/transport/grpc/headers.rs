@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_request_says_who_asks_and_when() {
-        let credentials = Credentials::new("accessKey", "secretKey").session_token("token");
+        let credentials = Credentials::new("accessKey", "secretKey").session_token("session-secret");
         let headers = Headers::new(&GrpcConfig { credentials: Some(credentials), ..config() }).unwrap();
         let first = headers.next(UNIX_EPOCH + Duration::from_secs(1_767_225_600)).into_headers();
         for (name, value) in [
@@ -97,7 +97,7 @@ mod tests {
             ("x-mq-protocol", "v2"),
             ("x-mq-client-version", "5.5.0"),
             ("x-mq-namespace", ""),
-            ("x-mq-session-token", "token"),
+            ("x-mq-session-token", "session-secret"),
             ("x-mq-date-time", "20260101T000000Z"),
         ] {
             assert_eq!(first[name], value, "{name}");
@@ -106,7 +106,7 @@ mod tests {
         let second = headers.next(UNIX_EPOCH).into_headers();
         assert_ne!(first["x-mq-request-id"], second["x-mq-request-id"]);
         let shown = format!("{headers:?} {first:?}");
-        assert!(!shown.contains("token\"") && !shown.contains("963ABD"), "{shown}");
+        assert!(!shown.contains("session-secret") && !shown.contains("963ABD"), "{shown}");
     }
 
     #[test]

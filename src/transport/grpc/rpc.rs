@@ -1,6 +1,7 @@
 //! Calls that have one answer.
 
 use std::error::Error as _;
+use std::pin::pin;
 use std::time::Duration;
 
 use tonic::client::Grpc;
@@ -36,7 +37,7 @@ pub(crate) mod method {
 impl GrpcWire {
     /// Asks and waits for the one answer.
     ///
-    /// The deadline is told to the server as well. Connecting, if it is needed, has its own and is not counted into it.
+    /// The deadline is told to the server as well.
     pub(crate) async fn unary<Q, A>(&self, context: &Context, method: &'static str, question: Q) -> Result<A>
     where
         Q: prost::Message + 'static,
@@ -67,7 +68,7 @@ impl GrpcWire {
         self.channels.get(&context.endpoint).map_err(|error| context.dress(error))
     }
 
-    /// Makes a call, for at most the time to connect and `deadline`.
+    /// Makes a call. `deadline` is for the call alone: if the connection must be opened first, that has its own time.
     pub(crate) async fn call<A, F>(
         &self,
         context: &Context,
@@ -79,7 +80,14 @@ impl GrpcWire {
         F: Future<Output = Result<A, Status>>,
     {
         let peer = &connection.peer;
-        match clock::timeout(self.connect_timeout + deadline, call(connection.grpc.clone())).await {
+        let was_connected = peer.phase() == Phase::Http2;
+        let mut call = pin!(call(connection.grpc.clone()));
+        let mut answer = clock::timeout(deadline, call.as_mut()).await;
+        // What answers over an open connection has had its time.
+        if answer.is_none() && !(was_connected && peer.phase() == Phase::Http2) {
+            answer = clock::timeout(self.connect_timeout, call).await;
+        }
+        match answer {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(status)) => {
                 if cause::<WorkerGone>(&status).is_some() {
