@@ -31,7 +31,8 @@ pub(crate) struct Grant<'a> {
     pub(crate) message_id: MessageId,
     pub(crate) handle: Arc<str>,
     pub(crate) delivery_attempt: u32,
-    /// When the invisible duration began, by our clock: never later than it did by the server's.
+    /// When the message arrived, by our clock. The server's count began a little earlier: a settlement in that last moment
+    /// is sent and refused, a renewal comes long before it.
     pub(crate) leased_at: Instant,
     pub(crate) invisible: Duration,
     pub(crate) renewal: Renewal,

@@ -345,6 +345,24 @@ fn an_ack_during_a_renewal_waits_for_the_new_handle() {
 }
 
 #[test]
+fn a_renewal_that_was_not_sent_in_time_does_not_touch_the_ack_that_overtook_it() {
+    let mut case = Case::new();
+    let others: Vec<_> = (0..64).map(|_| case.lease(Renewal::Off)).collect();
+    others.iter().for_each(|&id| case.settle(id, Action::Nack(s(1))));
+    let under_way: Vec<_> = std::iter::from_fn(|| case.next()).collect();
+    let id = case.lease(Renewal::Client);
+    case.at(20).quiet();
+    case.settle(id, Action::Ack);
+    let batch = case.acks();
+    let Work::Change(first, _) = &under_way[0] else { panic!("nacks") };
+    case.at(31).changed(first, Ok("gone"));
+    case.quiet();
+    assert_eq!(case.answer(id), None, "only its answer ends what was sent");
+    case.acked(&batch, Ok(vec![Ok(())]));
+    assert_eq!(case.answer(id), Some(Ok(())));
+}
+
+#[test]
 fn r6_a_refused_renewal_keeps_the_handle_and_is_tried_again() {
     for error in [away(), internal()] {
         let mut case = Case::new();
