@@ -31,7 +31,8 @@ pub(crate) struct Grant<'a> {
     pub(crate) message_id: MessageId,
     pub(crate) handle: Arc<str>,
     pub(crate) delivery_attempt: u32,
-    /// When the invisible duration began, by our clock: never later than it did by the server's.
+    /// When the message arrived, by our clock. The server's count began a little earlier: a settlement in that last moment
+    /// is sent and refused, a renewal comes long before it.
     pub(crate) leased_at: Instant,
     pub(crate) invisible: Duration,
     pub(crate) renewal: Renewal,
@@ -71,11 +72,31 @@ pub(super) enum Step {
 }
 
 /// A change that keeps the lease: a renewal or an extension. There is never more than one under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
     Idle,
     Queued,
-    Sent { at: Instant, extension: Option<Extension>, duration: Duration },
+    /// A box, because most leases never need it.
+    Sent(Box<SentChange>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SentChange {
+    /// The new duration counts from here: the server cannot have begun earlier.
+    pub(super) at: Instant,
+    pub(super) duration: Duration,
+    /// `None`: a renewal.
+    pub(super) extension: Option<Extension>,
+}
+
+impl Change {
+    /// The extension under way.
+    pub(super) fn extension(&self) -> Option<Extension> {
+        match self {
+            Self::Sent(sent) => sent.extension,
+            Self::Idle | Self::Queued => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,7 +223,7 @@ impl Lease {
 
     /// Whether its next step is the answer to an RPC.
     pub(super) fn awaits_answer(&self) -> bool {
-        matches!(self.change, Change::Sent { .. }) || matches!(self.phase, Phase::Settling(_, Step::Sent))
+        matches!(self.change, Change::Sent(_)) || matches!(self.phase, Phase::Settling(_, Step::Sent))
     }
 
     /// When to look at it next, if no answer comes first.
@@ -210,7 +231,7 @@ impl Lease {
         if self.phase == Phase::Done || self.awaits_answer() || (self.lost && self.phase == Phase::Held) {
             return None;
         }
-        let next = match (self.retry_at, self.change) {
+        let next = match (self.retry_at, &self.change) {
             (Some(retry_at), _) => Some(retry_at),
             (None, Change::Idle) => self.renew_at(),
             (None, _) => None,
@@ -219,20 +240,20 @@ impl Lease {
     }
 
     /// A change was granted: the lease goes on with a new handle (trap R6).
-    pub(super) fn renewed(&mut self, handle: Arc<str>, sent_at: Instant, granted: Duration) {
+    pub(super) fn renewed(&mut self, handle: Arc<str>, sent: &SentChange) {
         if let Some(held) = &mut self.held {
             held.handle = handle;
         }
-        self.span = granted;
-        self.expires = after(sent_at, granted);
+        self.span = sent.duration;
+        self.expires = after(sent.at, sent.duration);
         self.backoff = None;
         self.retry_at = None;
     }
 
     /// The answer to a change was lost.
-    pub(super) fn became_unsure(&mut self, sent_at: Instant, asked: Duration) {
+    pub(super) fn became_unsure(&mut self, sent: &SentChange) {
         self.unsure = true;
-        self.server_stopped_renewing(after(sent_at, asked));
+        self.server_stopped_renewing(after(sent.at, sent.duration));
     }
 
     pub(super) fn try_again(&mut self, now: Instant, jitter: f64) {

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::lease::entry::Grant;
 use crate::lease::receipt::Receipt;
-use crate::lease::table::Table;
+use crate::lease::table::{Effects, Table};
 use crate::lease::work::{AckBatch, Single, Work};
 use crate::lease::{Endpoints, EventHandler, LeaseOptions, LeaseStats, Origin};
 use crate::model::Endpoint;
@@ -45,6 +45,13 @@ impl Shared {
         let result = f(&mut table);
         let effects = table.take_effects();
         drop(table);
+        if let Some(effects) = effects {
+            self.perform(effects);
+        }
+        result
+    }
+
+    fn perform(&self, effects: Effects) {
         if effects.wake_keeper {
             self.work.notify_one();
         }
@@ -61,7 +68,6 @@ impl Shared {
         for event in effects.events {
             (self.events)(event);
         }
-        result
     }
 }
 

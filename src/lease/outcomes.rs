@@ -1,10 +1,10 @@
 //! How requests went, and what follows for the leases. The third part of the table.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::{AckError, Error, ErrorKind, Result};
-use crate::lease::entry::{Action, Change, Extension, Phase, Settlement, Step};
+use crate::lease::entry::{Action, Change, Extension, Phase, SentChange, Settlement, Step};
 use crate::lease::judge::{self, Failure};
 use crate::lease::slab::SlotId;
 use crate::lease::table::{Slot, Table};
@@ -72,19 +72,18 @@ impl Table {
         }
         self.singles.ended();
         let Some(lease) = self.leases.get_mut(id) else { return };
-        let Change::Sent { at, extension, duration } = lease.change else { return };
-        lease.change = Change::Idle;
+        let Change::Sent(sent) = std::mem::replace(&mut lease.change, Change::Idle) else { return };
         // An empty handle is that of a failed change (trap R6): it does not tell whether the server acted.
         let failure = match result {
             Ok(handle) if !handle.is_empty() => {
-                lease.renewed(handle, at, duration);
-                self.on_granted(id, extension);
+                lease.renewed(handle, &sent);
+                self.on_granted(id, sent.extension);
                 return self.proceed(id, now);
             }
             Ok(_) => Failure::Unclear,
             Err(error) => judge::failure(&error),
         };
-        self.on_change_failed(id, at, (duration, extension), failure, now, jitter);
+        self.on_change_failed(id, &sent, failure, now, jitter);
         self.proceed(id, now);
     }
 
@@ -100,17 +99,9 @@ impl Table {
         self.answer_ticket(extension.ticket, Ok(()));
     }
 
-    fn on_change_failed(
-        &mut self,
-        id: SlotId,
-        sent_at: Instant,
-        (asked, extension): (Duration, Option<Extension>),
-        failure: Failure,
-        now: Instant,
-        jitter: f64,
-    ) {
+    fn on_change_failed(&mut self, id: SlotId, sent: &SentChange, failure: Failure, now: Instant, jitter: f64) {
         let Some(lease) = self.leases.get_mut(id) else { return };
-        match (failure, extension) {
+        match (failure, sent.extension) {
             (Failure::Away, Some(extension)) => {
                 lease.extensions.insert(0, extension);
                 lease.try_again(now, jitter);
@@ -118,7 +109,7 @@ impl Table {
             // What the server answered with a failure was not done: the old handle is good (trap R6).
             (Failure::Away | Failure::Internal { .. }, None) => lease.try_again(now, jitter),
             (Failure::Unclear, extension) => {
-                lease.became_unsure(sent_at, asked);
+                lease.became_unsure(sent);
                 let waiting = std::mem::take(&mut lease.extensions);
                 for extension in extension.into_iter().chain(waiting) {
                     self.answer_ticket(extension.ticket, Err(AckError::Unknown));

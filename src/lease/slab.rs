@@ -58,15 +58,16 @@ impl<T> Slab<T> {
         if slot.generation == id.generation { slot.tenant.as_mut() } else { None }
     }
 
-    pub(super) fn remove(&mut self, id: SlotId) -> Option<T> {
-        let slot = self.slots.get_mut(id.index as usize)?;
-        if slot.generation != id.generation {
-            return None;
+    /// Drops the tenant, if it is still there.
+    pub(super) fn discard(&mut self, id: SlotId) {
+        if let Some(slot) = self.slots.get_mut(id.index as usize)
+            && slot.generation == id.generation
+            && slot.tenant.is_some()
+        {
+            slot.tenant = None;
+            slot.generation = slot.generation.wrapping_add(1);
+            self.free.push(id.index);
         }
-        let tenant = slot.tenant.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(id.index);
-        Some(tenant)
     }
 
     pub(super) fn ids(&self) -> Vec<SlotId> {
@@ -87,10 +88,10 @@ mod tests {
     fn an_old_name_does_not_reach_the_new_tenant() {
         let mut slab = Slab::new();
         let first = slab.insert("first");
-        assert_eq!(slab.remove(first), Some("first"));
+        slab.discard(first);
         let second = slab.insert("second");
+        slab.discard(first);
         assert_eq!(slab.get(first), None);
-        assert_eq!(slab.remove(first), None);
         assert_eq!((slab.get(second), slab.len()), (Some(&"second"), 1));
         assert_eq!(slab.ids(), [second]);
         assert_eq!(slab.get(SlotId::NONE), None);

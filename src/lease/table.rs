@@ -35,7 +35,7 @@ pub(crate) struct Effects {
     pub(crate) events: Vec<LeaseEvent>,
     /// There is work, or an earlier time to wake up at.
     pub(crate) wake_keeper: bool,
-    /// Nothing is queued, or nothing is held any more.
+    /// Nothing is queued any more.
     pub(crate) idle: bool,
 }
 
@@ -111,7 +111,7 @@ impl Table {
             lease.phase = Phase::Settling(action, Step::Queued);
             return self.finish(id, Err(error));
         }
-        if !lease.extensions.is_empty() || matches!(lease.change, Change::Sent { .. }) {
+        if !lease.extensions.is_empty() || matches!(lease.change, Change::Sent(_)) {
             lease.phase = Phase::Settling(action, Step::AfterChange);
             return;
         }
@@ -234,7 +234,7 @@ impl Table {
         if phase == Phase::Held {
             self.effects.lost.extend(lease.signal.take());
         }
-        if let Change::Sent { extension: Some(extension), .. } = change {
+        if let Some(extension) = change.extension() {
             self.answer_ticket(extension.ticket, Err(AckError::Unknown));
         }
         for extension in extensions {
@@ -266,8 +266,11 @@ impl Table {
         self.stats
     }
 
-    pub(crate) fn take_effects(&mut self) -> Effects {
-        std::mem::take(&mut self.effects)
+    /// `None`: nothing to do, which is the common case and costs nothing.
+    pub(crate) fn take_effects(&mut self) -> Option<Effects> {
+        let Effects { wakers, spent, lost, events, wake_keeper, idle } = &self.effects;
+        let none = wakers.is_empty() && spent.is_empty() && lost.is_empty() && events.is_empty();
+        if none && !wake_keeper && !idle { None } else { Some(std::mem::take(&mut self.effects)) }
     }
 
     pub(crate) fn wake_keeper(&mut self) {
@@ -364,9 +367,11 @@ impl Table {
 
     pub(super) fn free(&mut self, slot: Slot) {
         match slot {
-            Slot::Extension(id) => drop(self.tickets.remove(id)),
+            Slot::Extension(id) => self.tickets.discard(id),
             Slot::Lease(id) => {
-                if self.leases.remove(id).is_some_and(|lease| lease.timer.is_some()) {
+                let has_timer = self.leases.get(id).is_some_and(|lease| lease.timer.is_some());
+                self.leases.discard(id);
+                if has_timer {
                     self.unset_timer();
                 }
             }
@@ -375,8 +380,7 @@ impl Table {
 
     pub(super) fn free_if_abandoned(&mut self, id: SlotId) {
         let Some(lease) = self.leases.get(id) else { return };
-        let answers_due =
-            matches!(lease.change, Change::Sent { extension: Some(_), .. }) || !lease.extensions.is_empty();
+        let answers_due = lease.change.extension().is_some() || !lease.extensions.is_empty();
         if lease.phase == Phase::Abandoned && !answers_due {
             self.free(Slot::Lease(id));
         }
@@ -387,7 +391,7 @@ impl Table {
     }
 
     pub(super) fn note_idle(&mut self) {
-        self.effects.idle |= self.stats.queued == 0 || self.stats.held == 0;
+        self.effects.idle |= self.stats.queued == 0;
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::{AckError, Error, ErrorKind, Result};
 use crate::lease::entry::{Action, Grant};
 use crate::lease::slab::SlotId;
-use crate::lease::table::{Slot, Table};
+use crate::lease::table::{Effects, Slot, Table};
 use crate::lease::work::{AckBatch, Single, Work};
 use crate::lease::{LeaseEvent, LeaseOptions, Origin, Renewal};
 use crate::model::Endpoint;
@@ -115,8 +115,12 @@ impl Case {
         }
     }
 
+    fn effects(&mut self) -> Effects {
+        self.table.take_effects().unwrap_or_default()
+    }
+
     fn events(&mut self) -> Vec<LeaseEvent> {
-        self.table.take_effects().events
+        self.effects().events
     }
 
     fn wakes_in(&mut self) -> Option<Duration> {
@@ -341,6 +345,24 @@ fn an_ack_during_a_renewal_waits_for_the_new_handle() {
 }
 
 #[test]
+fn a_renewal_that_was_not_sent_in_time_does_not_touch_the_ack_that_overtook_it() {
+    let mut case = Case::new();
+    let others: Vec<_> = (0..64).map(|_| case.lease(Renewal::Off)).collect();
+    others.iter().for_each(|&id| case.settle(id, Action::Nack(s(1))));
+    let under_way: Vec<_> = std::iter::from_fn(|| case.next()).collect();
+    let id = case.lease(Renewal::Client);
+    case.at(20).quiet();
+    case.settle(id, Action::Ack);
+    let batch = case.acks();
+    let Work::Change(first, _) = &under_way[0] else { panic!("nacks") };
+    case.at(31).changed(first, Ok("gone"));
+    case.quiet();
+    assert_eq!(case.answer(id), None, "only its answer ends what was sent");
+    case.acked(&batch, Ok(vec![Ok(())]));
+    assert_eq!(case.answer(id), Some(Ok(())));
+}
+
+#[test]
 fn r6_a_refused_renewal_keeps_the_handle_and_is_tried_again() {
     for error in [away(), internal()] {
         let mut case = Case::new();
@@ -367,7 +389,7 @@ fn r7_a_renewal_that_finds_the_lease_expired_is_a_lost_lease() {
     let signal = case.table.lost_signal(id);
     let (single, _) = case.at(20).change();
     case.changed(&single, Err(expired()));
-    case.table.take_effects().lost.iter().for_each(|signal| signal.fire());
+    case.effects().lost.iter().for_each(|signal| signal.fire());
     assert!(signal.has_fired());
     case.at(25).quiet();
     case.settle(id, Action::Ack);
@@ -728,7 +750,7 @@ fn close_answers_what_is_queued_and_what_is_under_way_and_all_that_comes_later()
     case.changed(&change, Ok("late"));
     case.settle(ids[3], Action::Ack);
     assert_eq!(case.answer(ids[3]), Some(Err(AckError::Closed)));
-    case.table.take_effects().lost.iter().for_each(|signal| signal.fire());
+    case.effects().lost.iter().for_each(|signal| signal.fire());
     assert!(signal.has_fired(), "whoever works on a message is told that it is no longer ours");
     let late = case.lease(Renewal::Client);
     case.table.abandon(late);
@@ -759,17 +781,17 @@ fn the_keeper_is_woken_once_for_many_settlements_and_for_an_earlier_timer() {
     let ids: Vec<_> = (0..10).map(|_| case.lease(Renewal::Client)).collect();
     case.quiet();
     let _ = case.table.next_wake();
-    let _ = case.table.take_effects();
+    let _ = case.effects();
     case.settle(ids[0], Action::Ack);
-    assert!(case.table.take_effects().wake_keeper);
+    assert!(case.effects().wake_keeper);
     case.settle(ids[1], Action::Ack);
-    assert!(!case.table.take_effects().wake_keeper, "it was told");
+    assert!(!case.effects().wake_keeper, "it was told");
     let _batch = case.acks();
     case.quiet();
     case.settle(ids[2], Action::Ack);
-    assert!(!case.table.take_effects().wake_keeper, "the lane is busy: the answer will come by");
+    assert!(!case.effects().wake_keeper, "the lane is busy: the answer will come by");
     let _ = case.lease(Renewal::Client);
-    assert!(!case.table.take_effects().wake_keeper, "it wakes up early enough");
+    assert!(!case.effects().wake_keeper, "it wakes up early enough");
     let origin = Arc::clone(&case.origin);
     let (message_id, handle, leased_at) = ("m".into(), "h".into(), case.now);
     let renewal = Renewal::Off;
@@ -782,7 +804,7 @@ fn the_keeper_is_woken_once_for_many_settlements_and_for_an_earlier_timer() {
         invisible: s(10),
         renewal,
     });
-    assert!(case.table.take_effects().wake_keeper, "an earlier end than any known");
+    assert!(case.effects().wake_keeper, "an earlier end than any known");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::lease::Origin;
-use crate::lease::entry::{Action, Change, Phase, Step};
+use crate::lease::entry::{Action, Change, Phase, SentChange, Step};
 use crate::lease::lanes::{BATCH, LaneId};
 use crate::lease::slab::SlotId;
 use crate::lease::table::Table;
@@ -93,7 +93,7 @@ impl Table {
                 lease.change = Change::Idle;
                 continue;
             };
-            lease.change = Change::Sent { at: now, extension, duration };
+            lease.change = Change::Sent(Box::new(SentChange { at: now, duration, extension }));
             lease.retry_at = None;
             self.singles.sent();
             let origin = Arc::clone(&self.origins[lease.origin as usize]);
