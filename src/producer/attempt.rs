@@ -40,8 +40,13 @@ impl Way {
         Self { courier, router: Mutex::new(Router::new(fastrand::usize(..))) }
     }
 
+    /// Notes a topic whose route was found, and which the servers have been told of.
+    pub(crate) fn learn(&self, topic: &Arc<str>) {
+        lock(&self.router).learn(topic);
+    }
+
     /// Finds the route of a topic, and announces the topic if it is new.
-    pub(crate) async fn route(&self, topic: &Arc<str>) -> Result<Arc<Route>> {
+    async fn route(&self, topic: &Arc<str>) -> Result<Arc<Route>> {
         let route = self.courier.route(topic).await?;
         if lock(&self.router).learn(topic) {
             self.courier.announce(topic);
@@ -79,11 +84,9 @@ impl Way {
     }
 
     fn on_failed(&self, at: &Endpoint, error: &Error) -> Failure {
-        if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
-            self.courier.report(at, error);
-        }
         let failure = judge(error, true);
         if matches!(failure, Failure::Counted | Failure::Outage) {
+            self.courier.report(at, error);
             lock(&self.router).on_failed(at, clock::now());
         }
         failure

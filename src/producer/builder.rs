@@ -1,14 +1,13 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock;
 use crate::error::{Error, Result, millis};
 use crate::model::{ClientKind, ClientSettings, check_topic};
 use crate::producer::accumulator::Patience;
 use crate::producer::attempt::Way;
-use crate::producer::{Producer, ProducerConfig, lock};
-use crate::retry::Backoff;
+use crate::producer::{LONGEST, Producer, ProducerConfig};
 use crate::session::Connector;
 
 /// Builds a [`Producer`].
@@ -111,14 +110,13 @@ impl ProducerBuilder {
         };
         let until = clock::now() + self.build_timeout;
         let session = connector.open(settings, self.build_timeout).await?;
-        let way = Arc::new(Way::new(Arc::new(session.clone())));
+        let way = Way::new(Arc::new(session.clone()));
         for topic in &topics {
-            if let Err(error) = find(&way, topic, until).await {
-                session.close(Duration::from_secs(1)).await;
-                return Err(error);
-            }
+            // On failure the session is dropped, which says goodbye.
+            session.route_within(topic, until.saturating_duration_since(clock::now())).await?;
+            way.learn(topic);
         }
-        Ok(Producer::start(way, config))
+        Ok(Producer::start(Arc::new(way), config))
     }
 
     fn config(&self) -> Result<ProducerConfig> {
@@ -150,29 +148,9 @@ impl ProducerBuilder {
     }
 }
 
-/// The longest time that makes sense, and that is far from overflowing a clock.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
-
 /// The name of this host, which the server stores with each message; it means nothing to the protocol.
 fn host_name() -> Arc<str> {
     std::env::var("HOSTNAME").map_or_else(|_| "localhost".into(), Into::into)
-}
-
-/// Looks a topic up; what may be transient is tried again.
-async fn find(way: &Way, topic: &Arc<str>, until: Instant) -> Result<()> {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
-    loop {
-        let Err(error) = way.courier.route(topic).await else {
-            // Its name is in the settings already.
-            lock(&way.router).learn(topic);
-            return Ok(());
-        };
-        let wait = backoff.next(fastrand::f64());
-        if !error.is_retryable() || clock::now() + wait >= until {
-            return Err(error);
-        }
-        clock::sleep(wait).await;
-    }
 }
 
 impl fmt::Debug for ProducerBuilder {
@@ -186,5 +164,49 @@ impl fmt::Debug for ProducerBuilder {
             .field("send_timeout", &self.send_timeout)
             .field("build_timeout", &self.build_timeout)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use futures_util::FutureExt;
+
+    fn builder() -> ProducerBuilder {
+        crate::Client::builder().access_point("localhost:1").build().expect("a good client").producer()
+    }
+
+    fn refused(builder: ProducerBuilder) -> Error {
+        builder.build().now_or_never().expect("nothing to wait for").expect_err("must be refused")
+    }
+
+    #[test]
+    fn a_setting_that_breaks_a_rule_is_refused_before_anything_is_opened() {
+        for (builder, field) in [
+            (builder().topic("no topic!"), "topic `no topic!`"),
+            (builder().topics(["good", ""]), "topic ``"),
+            (builder().max_in_flight(0), "max_in_flight `0`"),
+            (builder().max_in_flight(usize::MAX), "max_in_flight"),
+            (builder().max_in_flight_bytes(0), "max_in_flight_bytes `0`"),
+            (builder().max_in_flight_bytes(usize::MAX), "max_in_flight_bytes"),
+            (builder().max_attempts(0), "max_attempts `0`"),
+            (builder().request_timeout(Duration::ZERO), "request_timeout `0 ms`"),
+            (builder().send_timeout(Duration::MAX), "send_timeout"),
+            (builder().build_timeout(Duration::MAX), "build_timeout"),
+        ] {
+            let error = refused(builder);
+            assert_eq!(error.kind(), ErrorKind::Config, "{field}");
+            assert!(error.to_string().contains(field), "{field}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_settings_reach_the_producer() {
+        let config = builder().max_in_flight(7).max_in_flight_bytes(8).max_attempts(9).config().unwrap();
+        assert_eq!((config.max_in_flight, config.max_in_flight_bytes, config.patience.max_attempts), (7, 8, 9));
+        let defaults = builder().config().unwrap();
+        assert_eq!((defaults.max_in_flight, defaults.max_in_flight_bytes), (1024, 64 << 20));
+        assert_eq!(defaults.patience, Patience { max_attempts: 3, send_timeout: Duration::from_secs(120) });
     }
 }

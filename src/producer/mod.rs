@@ -10,8 +10,6 @@ mod attempt;
 mod builder;
 mod courier;
 mod failure;
-#[cfg(test)]
-mod fake;
 mod flushes;
 mod mailbox;
 mod message_id;
@@ -69,6 +67,9 @@ pub struct Producer {
     inner: Arc<Inner>,
 }
 
+/// The longest time that makes sense, and that is far from overflowing a clock.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 /// What a producer is started with.
 #[derive(Debug, Clone)]
 pub(crate) struct ProducerConfig {
@@ -83,17 +84,12 @@ impl Producer {
     /// Starts the accumulator's task. The courier says goodbye when all is over.
     pub(crate) fn start(way: Arc<Way>, config: ProducerConfig) -> Self {
         let mailbox = Arc::new(Mailbox::default());
-        let tasks = Arc::new(TaskGroup::new());
         let task = AccumulatorTask::new(Arc::clone(&way), Arc::clone(&mailbox), config.patience, config.max_in_flight);
-        // The task outlives the producer until everything is sent: it keeps its own group alive.
-        let kept = Arc::clone(&tasks);
-        tasks.spawn("producer accumulator", async move {
-            task.run().await;
-            drop(kept);
-        });
+        // It is not cancelled with the group: it outlives the producer until everything is sent.
+        TaskGroup::new().spawn_to_end("producer accumulator", task.run());
         let ProducerConfig { max_in_flight, max_in_flight_bytes, limits, born_host, .. } = config;
         let room = Room::new(max_in_flight, max_in_flight_bytes);
-        Self { inner: Arc::new(Inner { way, mailbox, room, limits, born_host, _tasks: tasks }) }
+        Self { inner: Arc::new(Inner { way, mailbox, room, limits, born_host }) }
     }
 
     /// Sends a message and waits for the broker's answer.
@@ -140,14 +136,14 @@ impl Producer {
         flushed.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Accepts nothing more, waits at most `deadline` until everything accepted is answered, and says goodbye to the servers.
+    /// Accepts nothing more, waits at most `deadline` (and at most a day) until everything accepted is answered, and says goodbye to the servers.
     ///
     /// Ends all clones. What is unanswered at the deadline is answered with `Closed`. Calling it again does no harm. Dropping
     /// the future does not stop the shutdown.
     pub async fn shutdown(&self, deadline: Duration) -> ProducerReport {
         self.inner.room.close();
         let (report, ended) = oneshot::channel();
-        drop(self.inner.mailbox.push(Command::Shutdown(clock::now() + deadline, report)));
+        drop(self.inner.mailbox.push(Command::Shutdown(clock::now() + deadline.min(LONGEST), report)));
         // No report: an earlier shutdown has told everything.
         ended.await.unwrap_or_default()
     }
@@ -166,7 +162,6 @@ pub(crate) struct Inner {
     room: Room,
     limits: Limits,
     born_host: Arc<str>,
-    _tasks: Arc<TaskGroup>,
 }
 
 impl Inner {

@@ -23,6 +23,8 @@ const PURE: &[&str] = &[
     "consumer::push::lanes",
     "producer::router",
     "producer::accumulator",
+    "producer::failure",
+    "producer::flushes",
     "arrow::encoder",
     "datafusion::filters",
     "embedded::engine",

@@ -1,5 +1,7 @@
 //! The producer on a paused clock, with servers that are played.
 
+mod fake;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,11 +10,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::{FutureExt, SinkExt, StreamExt, stream};
 
-use super::fake::{Fake, MAX_IN_FLIGHT, Play, config, message, producer, producer_with};
 use super::lock;
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::model::{MessageType, OutboundMessage, RetrySchedule};
+use fake::{Fake, MAX_IN_FLIGHT, Play, config, message, producer, producer_with};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -447,6 +449,31 @@ async fn e1_e2_no_debug_output_holds_a_body() {
     {
         assert!(!text.contains("secret") && !text.is_empty());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absurd_deadline_of_a_shutdown_does_no_harm() {
+    let producer = producer(&stores());
+    producer.send(message("x")).await.unwrap();
+    assert!(producer.shutdown(Duration::MAX).await.is_clean());
+}
+
+#[test]
+fn what_users_hold_can_be_moved_shared_and_shown() {
+    fn holds<T: Send + Sync + Unpin + std::fmt::Debug>() {}
+    holds::<crate::Producer>();
+    holds::<crate::ProducerSink>();
+    holds::<crate::SendReceipt>();
+    holds::<crate::SendError>();
+    holds::<crate::ProducerReport>();
+    holds::<crate::SendWith<stream::Empty<Result<(OutboundMessage, ()), Error>>, ()>>();
+    fn is_send<T: Send>(_: &T) {}
+    fn futures(producer: &crate::Producer) {
+        is_send(&producer.send(message("x")));
+        is_send(&producer.flush());
+        is_send(&producer.shutdown(SECOND));
+    }
+    let _ = futures;
 }
 
 mod sinks {
