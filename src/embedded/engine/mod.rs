@@ -22,7 +22,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cluster::BrokerState;
-pub(crate) use content::{Content, ContentKind, Millis, Record};
+#[cfg(test)]
+pub(crate) use content::Record;
+pub(crate) use content::{Content, ContentKind, Millis};
 pub(crate) use filter::FilterProgram;
 use group::Progress;
 pub(crate) use inspect::Placed;

@@ -12,9 +12,9 @@ pub(crate) struct Expression(Node);
 
 #[derive(Debug, Clone, PartialEq)]
 enum Node {
-    And(Box<Node>, Box<Node>),
-    Or(Box<Node>, Box<Node>),
-    Not(Box<Node>),
+    And(Box<Self>, Box<Self>),
+    Or(Box<Self>, Box<Self>),
+    Not(Box<Self>),
     Compare(Operand, Comparison, Operand),
     Between(Operand, Operand, Operand),
     In(Operand, Vec<Operand>),
