@@ -9,27 +9,27 @@ pub(super) trait Answer: Sized + Send {
 }
 
 macro_rules! answers {
-    ($($response:ident),* $(,)?) => {
+    ($($response:ident { $($empty:ident),* })*) => {
         $(impl Answer for proto::$response {
             fn refusal(status: proto::Status) -> Self {
-                Self { status: Some(status), ..Self::default() }
+                Self { status: Some(status), $($empty: Default::default()),* }
             }
         })*
     };
 }
 
-answers!(
-    QueryRouteResponse,
-    QueryAssignmentResponse,
-    HeartbeatResponse,
-    NotifyClientTerminationResponse,
-    SendMessageResponse,
-    AckMessageResponse,
-    ChangeInvisibleDurationResponse,
-    ForwardMessageToDeadLetterQueueResponse,
-    EndTransactionResponse,
-    RecallMessageResponse,
-);
+answers! {
+    QueryRouteResponse { message_queues }
+    QueryAssignmentResponse { assignments }
+    HeartbeatResponse {}
+    NotifyClientTerminationResponse {}
+    SendMessageResponse { entries }
+    AckMessageResponse { entries }
+    ChangeInvisibleDurationResponse { receipt_handle }
+    ForwardMessageToDeadLetterQueueResponse {}
+    EndTransactionResponse {}
+    RecallMessageResponse { message_id }
+}
 
 pub(super) fn refused(code: Code, text: impl Into<String>) -> proto::Status {
     proto::Status { code: code.into(), message: text.into() }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use async_stream::stream;
 use futures_core::Stream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use self::answer::{Answer, refused};
 use self::caller::Caller;
@@ -57,7 +57,7 @@ enum After {
 
 impl Proxy {
     /// Asks the fault script.
-    async fn enter<T>(&self, rpc: Rpc, request: &Request<T>) -> Result<Course, Status> {
+    async fn enter(&self, rpc: Rpc, extensions: &Extensions) -> Result<Course, Status> {
         self.cluster.count(rpc);
         let after = match self.cluster.faults.strike(rpc, self.index) {
             None => After::Reply,
@@ -71,7 +71,7 @@ impl Proxy {
             Some(Action::Status(code, message)) => return Ok(Course::Answer(proto::Status { code, message })),
             Some(Action::Grpc(code, text)) => return Err(Status::new(tonic::Code::from_i32(code), text)),
             Some(Action::Disconnect) => {
-                if let Some(connection) = request.extensions().get::<ConnectionInfo>() {
+                if let Some(connection) = extensions.get::<ConnectionInfo>() {
                     connection.cut();
                 }
                 return pending().await;
@@ -87,7 +87,7 @@ impl Proxy {
         request: Request<Q>,
         act: impl Fn(&Self, &Caller, Q) -> Result<R, proto::Status> + Send,
     ) -> Result<Response<R>, Status> {
-        let after = match self.enter(rpc, &request).await? {
+        let after = match self.enter(rpc, request.extensions()).await? {
             Course::Proceed(after) => after,
             Course::Answer(status) => return Ok(Response::new(R::refusal(status))),
         };
@@ -96,11 +96,13 @@ impl Proxy {
             Err(status) => return Ok(Response::new(R::refusal(status))),
         };
         let request = request.into_inner();
-        let work = |request| act(self, &caller, request).unwrap_or_else(R::refusal);
-        if after == After::ActTwice {
-            work(request.clone());
+        let repeated = (after == After::ActTwice).then(|| request.clone());
+        let mut answer = act(self, &caller, request);
+        if let Some(request) = repeated {
+            answer = act(self, &caller, request);
         }
-        let answer = work(request);
+        drop(act);
+        let answer = answer.unwrap_or_else(R::refusal);
         reply(after).await;
         Ok(Response::new(answer))
     }
@@ -200,7 +202,7 @@ impl MessagingService for Proxy {
         &self,
         request: Request<proto::ReceiveMessageRequest>,
     ) -> Result<Response<Self::ReceiveMessageStream>, Status> {
-        let after = match self.enter(Rpc::ReceiveMessage, &request).await? {
+        let after = match self.enter(Rpc::ReceiveMessage, request.extensions()).await? {
             Course::Proceed(after) => after,
             Course::Answer(status) => return Ok(Response::new(Box::pin(one(answer::receive_status(status))))),
         };
@@ -216,7 +218,7 @@ impl MessagingService for Proxy {
         &self,
         request: Request<Streaming<proto::TelemetryCommand>>,
     ) -> Result<Response<Self::TelemetryStream>, Status> {
-        let refused = match self.enter(Rpc::Telemetry, &request).await? {
+        let refused = match self.enter(Rpc::Telemetry, request.extensions()).await? {
             Course::Answer(status) => Some(status),
             Course::Proceed(after) => {
                 reply(after).await;

@@ -48,6 +48,10 @@ pub(super) fn resource(name: &str) -> Option<proto::Resource> {
     Some(proto::Resource { resource_namespace: String::new(), name: name.into() })
 }
 
+fn wire(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration { seconds: duration.as_secs() as i64, nanos: duration.subsec_nanos() as i32 }
+}
+
 pub(super) fn text_message(topic: &str, id: &str, body: &[u8]) -> proto::Message {
     let system = proto::SystemProperties {
         message_id: id.into(),
@@ -79,9 +83,7 @@ pub(super) fn receive_request(topic: &str, group: &str, batch: i32, poll: Durati
         }),
         batch_size: batch,
         invisible_duration: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
-        long_polling_timeout: Some(prost_types::Duration { seconds: 0, nanos: poll.as_millis() as i32 * 1_000_000 })
-            .filter(|_| poll < Duration::from_secs(1))
-            .or(Some(prost_types::Duration { seconds: poll.as_secs() as i64, nanos: 0 })),
+        long_polling_timeout: Some(wire(poll)),
         ..proto::ReceiveMessageRequest::default()
     }
 }
@@ -198,10 +200,7 @@ impl Raw {
             group: resource(group),
             topic: resource(topic),
             receipt_handle: handle.into(),
-            invisible_duration: Some(prost_types::Duration {
-                seconds: invisible.as_secs() as i64,
-                nanos: invisible.subsec_nanos() as i32,
-            }),
+            invisible_duration: Some(wire(invisible)),
             message_id: "id".into(),
             ..proto::ChangeInvisibleDurationRequest::default()
         };
