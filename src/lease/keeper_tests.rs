@@ -402,7 +402,7 @@ async fn a_cancelled_keeper_leaves_nobody_waiting() {
     let first = case.receipt(Renewal::Client).ack();
     clock::sleep(LATENCY / 2).await;
     let second = case.receipt(Renewal::Client).ack();
-    case.tasks.cancel();
+    case.tasks.token().cancel();
     assert_eq!(first.await, Err(AckError::Unknown));
     assert_eq!(second.await, Err(AckError::Closed));
 }
