@@ -82,13 +82,7 @@ impl Context {
 
 /// The table. `text` is asked where one code means two things.
 pub(crate) fn kind_of(code: i32, text: &str) -> ErrorKind {
-    let Ok(known) = Code::try_from(code) else {
-        return match code {
-            40_000..50_000 => ErrorKind::InvalidArgument,
-            50_000..60_000 => ErrorKind::Server,
-            _ => ErrorKind::Protocol,
-        };
-    };
+    let Ok(known) = Code::try_from(code) else { return kind_of_class(code) };
     match known {
         // An OK that comes here, or no code at all: the server does not say what it means.
         Code::Unspecified | Code::Ok | Code::MultipleResults | Code::ClientIdRequired => ErrorKind::Protocol,
@@ -142,6 +136,15 @@ pub(crate) fn kind_of(code: i32, text: &str) -> ErrorKind {
         Code::NotImplemented | Code::Unsupported | Code::VersionUnsupported | Code::VerifyFifoMessageUnsupported => {
             ErrorKind::Unsupported
         }
+    }
+}
+
+/// For codes of a later version.
+const fn kind_of_class(code: i32) -> ErrorKind {
+    match code {
+        40_000..50_000 => ErrorKind::InvalidArgument,
+        50_000..60_000 => ErrorKind::Server,
+        _ => ErrorKind::Protocol,
     }
 }
 
