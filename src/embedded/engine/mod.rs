@@ -22,8 +22,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cluster::BrokerState;
-#[cfg(test)]
-pub(crate) use content::Record;
 pub(crate) use content::{Content, ContentKind, Millis};
 pub(crate) use filter::FilterProgram;
 use group::Progress;

@@ -1,4 +1,4 @@
-use super::raw::{Raw, receive_request, resource, text_message, with};
+use super::raw::{Raw, consumer_settings, receive_request, resource, text_message, with};
 use super::*;
 
 #[tokio::test]
@@ -239,7 +239,7 @@ async fn what_the_server_renewed_comes_back_when_its_client_leaves_or_falls_sile
     client.client.notify_client_termination(goodbye).await.unwrap();
     clock::sleep(SECOND + Duration::from_millis(10)).await;
     assert_eq!((broker.in_flight("g", "t"), broker.waiting("g", "t")), (0, 1));
-    client.register(super::raw::consumer_settings("g")).await.unwrap();
+    client.register(consumer_settings("g")).await.unwrap();
     assert_eq!(client.receive_with(request, 5 * SECOND).await.seen(), [("m".into(), 2)]);
     clock::sleep(140 * SECOND).await;
     assert_eq!((broker.in_flight("g", "t"), broker.waiting("g", "t")), (0, 1));
