@@ -27,7 +27,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::meter::Meter;
-use crate::workload::{Receiving, Sending};
+use crate::workload::{Receiving, Sending, Style};
 
 #[derive(Parser)]
 #[command(about = "Compares this crate with a raw tonic loop: CPU time per message, and messages per second")]
@@ -111,7 +111,10 @@ pub(crate) struct Tuning {
     /// Raw loop: ack RPCs under way at most.
     #[arg(long, default_value_t = 32)]
     ack_rpcs: usize,
-    /// The crate: deliveries whose ack is awaited at most.
+    /// The crate: how acks are asked for.
+    #[arg(long, value_enum, default_value = "each")]
+    style: Style,
+    /// The crate, style `each`: deliveries whose ack is awaited at most.
     #[arg(long, default_value_t = 1024)]
     concurrency: usize,
     /// Sends under way at once, in both.
@@ -207,6 +210,7 @@ impl Work {
             streams: self.tuning.streams,
             ack_batch: self.tuning.ack_batch,
             ack_rpcs: self.tuning.ack_rpcs,
+            style: self.tuning.style,
             concurrency: self.tuning.concurrency,
         }
     }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use futures::prelude::*;
-use rocketmq_stream::{Client, Filter, OutboundMessage};
+use rocketmq_stream::{Client, Filter, OutboundMessage, SimpleConsumer};
 
 use crate::meter::Meter;
-use crate::workload::{self, Receiving, Sending};
+use crate::workload::{self, Receiving, Sending, Style};
 
 pub(crate) async fn receive(work: Receiving, meter: Arc<Meter>) -> Result<()> {
     let client = Client::builder().access_point(&work.access_point).build()?;
@@ -18,19 +18,44 @@ pub(crate) async fn receive(work: Receiving, meter: Arc<Meter>) -> Result<()> {
         .invisible_duration(work.invisible)
         .build()
         .await?;
-    let (meter, ack) = (&*meter, work.ack);
-    let process =
-        consumer.err_into::<anyhow::Error>().try_for_each_concurrent(work.concurrency, |delivery| async move {
-            if ack {
-                delivery.ack().await?;
-            }
-            meter.count(1);
-            Ok(())
-        });
+    let process = async {
+        match (work.ack, work.style) {
+            (true, Style::Each) => ack_each(consumer, work.concurrency, &meter).await,
+            (true, Style::Sink) => ack_by_sink(consumer, &meter).await,
+            (false, _) => take(consumer, &meter).await,
+        }
+    };
     tokio::select! {
         () = meter.over() => Ok(()),
         ended = process => ended.and(Err(anyhow::anyhow!("the stream ended"))),
     }
+}
+
+/// Each delivery is a small task of its own; a message counts when its ack was answered.
+async fn ack_each(consumer: SimpleConsumer, concurrency: usize, meter: &Meter) -> Result<()> {
+    let deliveries = consumer.err_into::<anyhow::Error>();
+    let work = deliveries.try_for_each_concurrent(concurrency, |delivery| async move {
+        delivery.ack().await?;
+        meter.count(1);
+        Ok(())
+    });
+    work.await
+}
+
+/// Receipts go into a sink; a message counts when the sink took it, which holds 1 024 that are not answered.
+async fn ack_by_sink(consumer: SimpleConsumer, meter: &Meter) -> Result<()> {
+    let sink = consumer.control().ack_sink();
+    let receipts = consumer.map_ok(|delivery| delivery.into_parts().1).inspect_ok(|_| meter.count(1));
+    Ok(receipts.forward(sink).await?)
+}
+
+async fn take(consumer: SimpleConsumer, meter: &Meter) -> Result<()> {
+    let work = consumer.try_for_each(|delivery| {
+        drop(delivery);
+        meter.count(1);
+        future::ok(())
+    });
+    Ok(work.await?)
 }
 
 pub(crate) async fn send(work: Sending, meter: Arc<Meter>) -> Result<()> {

@@ -119,6 +119,7 @@ impl<'a> Plan<'a> {
             ("--streams", tuning.streams.to_string()),
             ("--ack-batch", tuning.ack_batch.to_string()),
             ("--ack-rpcs", tuning.ack_rpcs.to_string()),
+            ("--style", format!("{:?}", tuning.style).to_lowercase()),
             ("--concurrency", tuning.concurrency.to_string()),
             ("--in-flight", tuning.in_flight.to_string()),
         ];

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use clap::ValueEnum;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Receiving {
@@ -16,8 +17,18 @@ pub(crate) struct Receiving {
     /// Raw loop: entries per AckMessage, and such RPCs under way at most.
     pub(crate) ack_batch: usize,
     pub(crate) ack_rpcs: usize,
+    pub(crate) style: Style,
     /// The crate: messages worked on at once.
     pub(crate) concurrency: usize,
+}
+
+/// How a program acknowledges with this crate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Style {
+    /// `for_each_concurrent`: each delivery by itself, its ack awaited.
+    Each,
+    /// `forward` into an `AckSink`.
+    Sink,
 }
 
 #[derive(Debug, Clone)]
