@@ -30,6 +30,7 @@ environment:
   BROKER_PROPERTIES      lines to add to each broker's configuration
   PROXY_PROPERTIES       JSON members to add to the proxy's configuration, such as "enableACL":true,"x":1
   START_TIMEOUT          seconds each process may take to start (default 60)
+  MEASURE                1: heaps, compiler, collector and files as in production, for figures worth quoting (5 GB of memory)
 TEXT
 }
 
@@ -156,6 +157,7 @@ write_settings() {
   {
     echo "PORT_BASE=$PORT_BASE"
     echo "BROKERS=${BROKERS:-1}"
+    echo "MEASURE=${MEASURE:-}"
     printf 'BROKER_PROPERTIES=%q\n' "${BROKER_PROPERTIES:-}"
     printf 'PROXY_PROPERTIES=%q\n' "${PROXY_PROPERTIES:-}"
   } > "$work/settings"
@@ -163,6 +165,11 @@ write_settings() {
 
 configure_namesrv() {
   printf '%s\n' "listenPort=$PORT_BASE" 'bindAddress=127.0.0.1' > "$work/namesrv/conf"
+}
+
+# Small files so that a test's store takes little room; the server's own sizes where speed is measured.
+file_sizes() {
+  [ -n "${MEASURE:-}" ] || printf '%s\n' mappedFileSizeCommitLog=33554432 mappedFileSizeConsumeQueue=300000
 }
 
 configure_broker() { # node
@@ -179,8 +186,7 @@ haListenPort=$((port + 1))
 namesrvAddr=127.0.0.1:$PORT_BASE
 storePathRootDir=$work/$1/store
 storePathCommitLog=$work/$1/store/commitlog
-mappedFileSizeCommitLog=33554432
-mappedFileSizeConsumeQueue=300000
+$(file_sizes)
 diskMaxUsedSpaceRatio=95
 autoCreateTopicEnable=false
 enablePropertyFilter=true
@@ -213,10 +219,29 @@ TEXT
 
 # ---- start -----------------------------------------------------------------------------------------------------------
 
+# For tests: a quick start and little memory. For measuring: what a server of that size would be given.
+java_options() { # node
+  if [ -z "${MEASURE:-}" ]; then
+    echo "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss512k"
+    case $1 in
+      namesrv) echo "-Xmx64m" ;;
+      broker-*) echo "-Xmx320m -XX:MaxDirectMemorySize=256m" ;;
+      proxy) echo "-Xmx192m -XX:MaxDirectMemorySize=256m" ;;
+    esac
+  else
+    case $1 in
+      namesrv) echo "-Xms128m -Xmx256m" ;;
+      broker-*) echo "-XX:+UseG1GC -Xms2g -Xmx2g -XX:MaxDirectMemorySize=2g" ;;
+      proxy) echo "-XX:+UseG1GC -Xms1g -Xmx2g -XX:MaxDirectMemorySize=1g" ;;
+    esac
+  fi
+}
+
 # `set -m` gives the process a group of its own: a Ctrl-C meant for us does not end it behind our back.
 launch() { # node java-arguments...
-  local node=$1 tries=0
+  local node=$1 tries=0 options
   shift
+  read -r -d '' -a options < <(java_options "$node") || true
   (
     # A Ctrl-C between the two last lines would leave a process that nobody knows of.
     trap : INT TERM HUP
@@ -224,7 +249,7 @@ launch() { # node java-arguments...
     cd "$work/$node"
     : > out
     ROCKETMQ_HOME=$work/$node java -Duser.home="$work/$node" -Drocketmq.log.root.level=WARN \
-      -Djava.net.preferIPv4Stack=true -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss512k \
+      -Djava.net.preferIPv4Stack=true "${options[@]}" \
       --add-exports=java.base/jdk.internal.ref=ALL-UNNAMED --add-exports=java.base/sun.nio.ch=ALL-UNNAMED \
       --add-opens=java.base/java.nio=ALL-UNNAMED --add-opens=java.base/sun.nio.ch=ALL-UNNAMED \
       --add-opens=java.base/java.lang=ALL-UNNAMED -cp "$lib/*" "$@" > out 2>&1 < /dev/null &
@@ -262,15 +287,15 @@ launch_node() { # node
   case $node in
     namesrv)
       configure_namesrv
-      launch namesrv -Xmx64m org.apache.rocketmq.namesrv.NamesrvStartup -c "$work/namesrv/conf"
+      launch namesrv org.apache.rocketmq.namesrv.NamesrvStartup -c "$work/namesrv/conf"
       ;;
     broker-*)
       configure_broker "$node"
-      launch "$node" -Xmx320m -XX:MaxDirectMemorySize=256m org.apache.rocketmq.broker.BrokerStartup -c "$work/$node/conf"
+      launch "$node" org.apache.rocketmq.broker.BrokerStartup -c "$work/$node/conf"
       ;;
     proxy)
       configure_proxy
-      launch proxy -Xmx192m -XX:MaxDirectMemorySize=256m org.apache.rocketmq.proxy.ProxyStartup -pc "$work/proxy/conf"
+      launch proxy org.apache.rocketmq.proxy.ProxyStartup -pc "$work/proxy/conf"
       ;;
   esac
 }
