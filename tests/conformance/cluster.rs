@@ -1,0 +1,135 @@
+//! The servers under test.
+
+use std::env;
+use std::fmt::Debug;
+use std::io::Write;
+use std::sync::Once;
+
+use rocketmq_stream::{Client, Producer};
+
+use crate::admin::{self, Admin};
+use crate::support::rig::{self, Rig};
+use crate::support::unique;
+
+/// A server with fresh topics and groups.
+pub(crate) trait Cluster: Debug {
+    fn access_point(&self) -> String;
+
+    /// A NORMAL topic.
+    fn topic(&self, queues: u32) -> String;
+
+    fn fifo_topic(&self) -> String;
+
+    fn group(&self) -> String;
+
+    fn fifo_group(&self) -> String;
+
+    /// A group that gives up a message after so many deliveries.
+    fn group_with_attempts(&self, attempts: u32) -> String;
+
+    fn client(&self) -> Client {
+        Client::builder().access_point(self.access_point()).build().expect("a client")
+    }
+}
+
+impl dyn Cluster + '_ {
+    pub(crate) async fn producer(&self) -> Producer {
+        self.client().producer().build().await.expect("a producer")
+    }
+}
+
+/// The embedded broker, with Apache's limits.
+#[derive(Debug)]
+pub(crate) struct Embedded(Rig);
+
+impl Embedded {
+    pub(crate) async fn start() -> Self {
+        Self(Rig::start(rig::builder()).await)
+    }
+}
+
+impl Cluster for Embedded {
+    fn access_point(&self) -> String {
+        self.0.broker.access_point()
+    }
+
+    fn topic(&self, queues: u32) -> String {
+        self.0.create_topic(queues)
+    }
+
+    fn fifo_topic(&self) -> String {
+        self.0.create_fifo_topic(1)
+    }
+
+    fn group(&self) -> String {
+        unique("group")
+    }
+
+    fn fifo_group(&self) -> String {
+        self.0.create_fifo_group()
+    }
+
+    fn group_with_attempts(&self, attempts: u32) -> String {
+        self.0.create_group_with_attempts(attempts)
+    }
+}
+
+/// The server of `tests/apache/cluster.sh`.
+#[derive(Debug)]
+pub(crate) struct Apache {
+    access_point: String,
+    admin: Admin,
+}
+
+impl Apache {
+    /// `None` without a server, which must be allowed: plain `cargo test` works on a machine with Rust alone.
+    pub(crate) fn from_env() -> Option<Self> {
+        static SAID: Once = Once::new();
+        let Ok(access_point) = env::var("ACCESS_POINT") else {
+            let required = env::var("REAL_SERVER_REQUIRED").is_ok_and(|value| value == "1");
+            assert!(!required, "ACCESS_POINT is not set: run this under tests/apache/cluster.sh");
+            SAID.call_once(|| {
+                let said = "no real server: the tests of `apache` check nothing (see tests/apache/README.md)";
+                drop(writeln!(std::io::stderr(), "{said}"));
+            });
+            return None;
+        };
+        Some(Self { access_point, admin: Admin::from_env().expect("the environment of cluster.sh") })
+    }
+
+    fn create_group(&self, change: impl FnOnce(admin::Group<'_>) -> admin::Group<'_>) -> String {
+        let name = unique("group");
+        self.admin.create_group(&change(admin::Group::new(&name))).expect("a group");
+        name
+    }
+}
+
+impl Cluster for Apache {
+    fn access_point(&self) -> String {
+        self.access_point.clone()
+    }
+
+    fn topic(&self, queues: u32) -> String {
+        let name = unique("topic");
+        self.admin.create_topic(&admin::Topic::new(&name).queues(queues)).expect("a topic");
+        name
+    }
+
+    fn fifo_topic(&self) -> String {
+        let name = unique("fifo-topic");
+        self.admin.create_topic(&admin::Topic::new(&name).message_type("FIFO")).expect("a topic");
+        name
+    }
+
+    fn group(&self) -> String {
+        self.create_group(|group| group)
+    }
+
+    fn fifo_group(&self) -> String {
+        self.create_group(|group| group.orderly())
+    }
+
+    fn group_with_attempts(&self, attempts: u32) -> String {
+        self.create_group(|group| group.retry_max_times(attempts - 1))
+    }
+}

@@ -1,0 +1,22 @@
+//! The library against the embedded broker, with faults by script: a test for each trap, named after it.
+//!
+//! Most tests run on a paused clock, shared with the broker: long leases and outages take no time there, and how long
+//! something took is exact.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod bodies;
+mod faults;
+mod leases;
+mod logs;
+mod memory;
+mod peers;
+mod producer;
+mod proto;
+mod shutdown;
+mod stream;
+mod tap;
+mod tls;
+mod wire;
