@@ -59,6 +59,23 @@ pub struct BrokerBuilder {
     engine: EngineConfig,
     topics: Vec<(String, u32, TopicType)>,
     groups: Vec<GroupOptions>,
+    #[cfg(feature = "tls")]
+    tls: Option<Pem>,
+}
+
+/// A certificate chain and its key.
+#[cfg(feature = "tls")]
+#[derive(Clone)]
+struct Pem {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+#[cfg(feature = "tls")]
+impl std::fmt::Debug for Pem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pem").finish_non_exhaustive()
+    }
 }
 
 impl Default for BrokerBuilder {
@@ -70,6 +87,8 @@ impl Default for BrokerBuilder {
             engine: EngineConfig { brokers: 1, queue_bytes: 256 << 20, route_expiry: 10_000, type_cache_delay: 0 },
             topics: Vec::new(),
             groups: Vec::new(),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
@@ -121,6 +140,14 @@ impl BrokerBuilder {
     /// Requests must be signed with these keys. May be called for several users. Defaults to none: everyone may come.
     pub fn credentials(mut self, access_key: impl Into<String>, secret_key: impl Into<String>) -> Self {
         self.config.credentials.push(Credentials::new(access_key, secret_key));
+        self
+    }
+
+    /// Speaks TLS too, with this certificate chain and key in PEM. As on Apache, plaintext still works on the same port.
+    /// Defaults to plaintext only.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, certificate_pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
+        self.tls = Some(Pem { certificate: certificate_pem.into(), key: key_pem.into() });
         self
     }
 
@@ -187,8 +214,13 @@ impl BrokerBuilder {
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
-    pub async fn start(self) -> Result<Broker> {
+    #[cfg_attr(not(feature = "tls"), allow(unused_mut, reason = "TLS is what there is to prepare"))]
+    pub async fn start(mut self) -> Result<Broker> {
         self.check()?;
+        #[cfg(feature = "tls")]
+        if let Some(Pem { certificate, key }) = &self.tls {
+            self.config.tls = Some(super::tls::Acceptor::new(certificate, key)?);
+        }
         let mut engine = Engine::new(self.engine.clone());
         for (name, queues, kind) in &self.topics {
             engine.create_topic(name, *queues, *kind);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::engine::Millis;
+use super::tls::Acceptor;
 use crate::model::{Credentials, Limits};
 
 #[derive(Debug, Clone)]
@@ -22,6 +23,7 @@ pub(crate) struct ServerConfig {
     pub(crate) client_expiry: Duration,
     /// The port that routes name in place of the real one, as a proxy behind a port mapping does.
     pub(crate) advertised_port: Option<u16>,
+    pub(crate) tls: Option<Acceptor>,
 }
 
 impl Default for ServerConfig {
@@ -39,6 +41,7 @@ impl Default for ServerConfig {
             max_delay: Duration::from_secs(24 * 3600),
             client_expiry: Duration::from_secs(120),
             advertised_port: None,
+            tls: None,
         }
     }
 }

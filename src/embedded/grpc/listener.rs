@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use async_stream::stream;
 use futures_core::Stream;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -17,7 +19,11 @@ use tonic::transport::server::Connected;
 
 use super::Proxy;
 use crate::clock;
+use crate::embedded::tls::{Acceptor, Io, plaintext};
 use crate::proto::messaging_service_server::MessagingServiceServer;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A connection, as requests see it.
 #[derive(Debug, Clone)]
@@ -40,13 +46,13 @@ impl ConnectionInfo {
 /// A socket that fails when it is cut.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Io,
     info: ConnectionInfo,
     is_cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, peer: SocketAddr, cut: CancellationToken) -> Self {
+    fn new(stream: Io, peer: SocketAddr, cut: CancellationToken) -> Self {
         let is_cut = Box::pin(cut.clone().cancelled_owned());
         Self { stream, info: ConnectionInfo { peer, cut }, is_cut }
     }
@@ -110,37 +116,58 @@ impl Connections {
     }
 }
 
-/// Accepts until it is dropped.
-fn incoming(listener: TcpListener, connections: Connections) -> impl Stream<Item = io::Result<Connection>> + Send {
+/// Accepts until it is dropped. A slow handshake holds nobody up.
+fn incoming(
+    listener: TcpListener,
+    connections: Connections,
+    tls: Option<Acceptor>,
+) -> impl Stream<Item = io::Result<Connection>> + Send {
     stream! {
+        let mut opening = FuturesUnordered::new();
         loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "cannot turn Nagle's algorithm off");
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => opening.push(open(stream, peer, connections.token(), tls.clone())),
+                    Err(error) => {
+                        // A client that went away before it was accepted, or no file descriptor left for a while.
+                        tracing::debug!(%error, "accepting a connection failed");
+                        clock::sleep(Duration::from_millis(10)).await;
                     }
-                    yield Ok(Connection::new(stream, peer, connections.token()));
-                }
-                Err(error) => {
-                    // A client that went away before it was accepted, or no file descriptor left for a while.
-                    tracing::debug!(%error, "accepting a connection failed");
-                    clock::sleep(Duration::from_millis(10)).await;
-                }
+                },
+                Some(opened) = opening.next() => match opened {
+                    Ok(connection) => yield Ok(connection),
+                    Err(error) => tracing::debug!(%error, "opening a connection failed"),
+                },
             }
         }
     }
+}
+
+async fn open(
+    stream: TcpStream,
+    peer: SocketAddr,
+    cut: CancellationToken,
+    tls: Option<Acceptor>,
+) -> io::Result<Connection> {
+    stream.set_nodelay(true)?;
+    let stream = match tls {
+        None => plaintext(stream),
+        Some(tls) => clock::timeout(HANDSHAKE, tls.accept(stream)).await.ok_or(io::ErrorKind::TimedOut)??,
+    };
+    Ok(Connection::new(stream, peer, cut))
 }
 
 /// Serves one proxy until it is dropped. What was accepted lives on until it is cut.
 pub(crate) async fn serve(proxy: Proxy, listener: TcpListener, connections: Connections) {
     const WINDOW: u32 = 4 << 20;
     let limit = proxy.cluster.config.limits.max_frame_size;
+    let tls = proxy.cluster.config.tls.clone();
     let service = MessagingServiceServer::new(proxy).max_decoding_message_size(limit);
     let server = Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .add_service(service)
-        .serve_with_incoming(incoming(listener, connections));
+        .serve_with_incoming(incoming(listener, connections, tls));
     if let Err(error) = server.await {
         tracing::error!(%error, "the embedded broker's server ended");
     }

@@ -142,3 +142,28 @@ async fn a_dropped_broker_closes_its_port() {
     clock::sleep(Duration::from_millis(50)).await;
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn one_port_speaks_tls_and_plaintext() {
+    use tokio_rustls::rustls::pki_types::ServerName;
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let broker = builder().tls(made.cert.pem(), made.signing_key.serialize_pem()).start().await.unwrap();
+    assert_eq!(code(Raw::connect(&broker, "p").await.send("t", "m", b"x").await.status), Code::Ok);
+
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = tokio::net::TcpStream::connect(broker.addresses()[0]).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+
+    let wrong = builder().tls("no certificate", "no key").start().await.unwrap_err();
+    assert!(wrong.to_string().starts_with("tls `"), "{wrong}");
+}
