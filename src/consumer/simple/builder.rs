@@ -134,10 +134,17 @@ impl SimpleConsumerBuilder {
     /// `PermissionDenied` for credentials; `Unavailable` when no server answered; `Unsupported` for a group of type FIFO,
     /// whose ordered stream does not exist yet ([`build_receiver`](Self::build_receiver) works).
     pub async fn build(self) -> Result<SimpleConsumer> {
+        self.bounds()?;
+        let session = self.connect().await?;
+        self.build_over(session).await
+    }
+
+    /// The stream over any session, whatever its wire.
+    pub(crate) async fn build_over(self, session: Session) -> Result<SimpleConsumer> {
         let (bounds, build_timeout) = (self.bounds()?, self.build_timeout);
         let limits = self.connector.limits().clone();
         let hub = Arc::new(Hub::default());
-        let intake = self.open(&hub).await?;
+        let intake = self.open(session, &hub).await?;
         let settings = intake.session.settings();
         if settings.fifo == Some(true) {
             let text = "the stream of a FIFO group is not built yet; use build_receiver(), or a group that is not FIFO";
@@ -161,21 +168,26 @@ impl SimpleConsumerBuilder {
     /// As [`build`](Self::build), except that a FIFO group is served.
     pub async fn build_receiver(self) -> Result<SimpleReceiver> {
         self.bounds()?;
-        Ok(SimpleReceiver::new(self.open(&Arc::new(Hub::default())).await?))
+        let session = self.connect().await?;
+        Ok(SimpleReceiver::new(self.open(session, &Arc::new(Hub::default())).await?))
     }
 
-    async fn open(self, hub: &Arc<Hub>) -> Result<Intake> {
+    async fn connect(&self) -> Result<Session> {
         let (group, subscriptions) = self.check()?;
         let settings = ClientSettings {
             kind: ClientKind::SimpleConsumer,
             request_timeout: self.connector.request_timeout(),
             group: Some(group.shared()),
-            subscriptions: subscriptions.clone(),
+            subscriptions,
             await_duration: Some(self.await_duration),
             topics: Vec::new(),
         };
         let connector = self.connector.checking_digests(self.check_digest);
-        let session = connector.open(settings, self.build_timeout).await.map_err(|e| e.in_group(group.shared()))?;
+        connector.open(settings, self.build_timeout).await.map_err(|e| e.in_group(group.shared()))
+    }
+
+    async fn open(self, session: Session, hub: &Arc<Hub>) -> Result<Intake> {
+        let (group, subscriptions) = self.check()?;
         for one in &subscriptions {
             let found = session.route_within(&one.topic, self.build_timeout).await;
             found.map_err(|error| explain(error, &one.topic).in_group(group.shared()))?;

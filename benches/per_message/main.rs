@@ -1,0 +1,46 @@
+//! What one message costs where no network is involved: the stream (planner, lease, delivery, settlement) over a wire that
+//! answers at once, and the conversion of an answer of 32 messages.
+//!
+//! The sources of the crate are compiled into this program, so that its public surface needs no opening for benches.
+#![allow(dead_code, unused_imports, unreachable_pub, unnameable_types, reason = "the parts that are not measured")]
+#![allow(clippy::disallowed_methods, reason = "criterion measures by its own clock")]
+
+#[path = "../../src/clock.rs"]
+mod clock;
+#[path = "../../src/consumer/mod.rs"]
+mod consumer;
+#[path = "../../src/error/mod.rs"]
+mod error;
+#[path = "../../src/lease/mod.rs"]
+mod lease;
+#[path = "../../src/model/mod.rs"]
+mod model;
+#[path = "../../src/proto/mod.rs"]
+mod proto;
+#[path = "../../src/retry.rs"]
+mod retry;
+#[path = "../../src/session/mod.rs"]
+mod session;
+#[path = "../../src/task.rs"]
+mod task;
+#[path = "../../src/transport/mod.rs"]
+mod transport;
+
+mod convert;
+mod stream;
+mod wire;
+
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+
+fn short() -> Criterion {
+    Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3))
+}
+
+criterion_group! {
+    name = benches;
+    config = short();
+    targets = stream::bench, convert::bench
+}
+criterion_main!(benches);

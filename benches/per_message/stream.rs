@@ -1,0 +1,115 @@
+//! The stream's own cost per message.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput};
+use futures::prelude::*;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::consumer::simple::{SimpleConsumer, SimpleConsumerBuilder};
+use crate::model::{ClientKind, ClientSettings, Endpoint, Filter, Limits, Scheme};
+use crate::session::{Connector, RouteEndpoints, Session, SessionConfig};
+use crate::transport::grpc::{GrpcConfig, TlsOptions};
+use crate::transport::{ReceiveRequest, Receiving, Scope};
+use crate::wire::Instant32;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(crate) fn bench(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("stream");
+    group.throughput(Throughput::Elements(1));
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    group.bench_function("the wire alone", |bencher| bencher.iter_custom(|count| runtime.block_on(wire_alone(count))));
+    group.bench_function("receive, drop", |bencher| bencher.iter_custom(|count| run(&runtime, count, dropped)));
+    group.bench_function("receive, ack by sink", |bencher| bencher.iter_custom(|count| run(&runtime, count, by_sink)));
+    group
+        .bench_function("receive, ack each of 1024", |bencher| bencher.iter_custom(|count| run(&runtime, count, each)));
+    group.finish();
+}
+
+fn run<F: Future<Output = ()>>(runtime: &Runtime, count: u64, work: fn(SimpleConsumer, usize) -> F) -> Duration {
+    runtime.block_on(async {
+        let consumer = consumer().await;
+        let begun = Instant::now();
+        work(consumer, count as usize).await;
+        begun.elapsed()
+    })
+}
+
+async fn dropped(consumer: SimpleConsumer, count: usize) {
+    consumer.take(count).for_each(|delivery| future::ready(drop(delivery))).await;
+}
+
+async fn by_sink(consumer: SimpleConsumer, count: usize) {
+    let sink = consumer.control().ack_sink();
+    let receipts = consumer.take(count).map_ok(|delivery| delivery.into_parts().1);
+    receipts.forward(sink).await.expect("acks are granted");
+}
+
+async fn each(consumer: SimpleConsumer, count: usize) {
+    let acked = consumer.take(count).for_each_concurrent(1024, |delivery| async move {
+        delivery.expect("no fault").ack().await.expect("acks are granted");
+    });
+    acked.await;
+}
+
+/// What of the figures is this bench's own: the boxes and clones that stand for a network.
+async fn wire_alone(count: u64) -> Duration {
+    let (wire, at) = (Instant32::new(), Endpoint::new("localhost", 1));
+    let request = ReceiveRequest {
+        scope: Scope { group: "billing".into(), topic: "orders".into() },
+        broker: "broker-a".into(),
+        filter: Filter::all(),
+        max_messages: 32,
+        invisible: None,
+        await_duration: PATIENCE,
+        attempt_id: None,
+    };
+    let begun = Instant::now();
+    for _ in 0..count.div_ceil(32) {
+        let mut frames = wire.receive(&at, &request).await.expect("frames");
+        while let Some(frame) = frames.next().await {
+            drop(std::hint::black_box(frame));
+        }
+    }
+    begun.elapsed()
+}
+
+async fn consumer() -> SimpleConsumer {
+    let at = Endpoint::new("localhost", 1);
+    let connector = Connector { grpc: unused(&at), route_endpoints: RouteEndpoints::default() };
+    let settings = ClientSettings {
+        kind: ClientKind::SimpleConsumer,
+        request_timeout: PATIENCE,
+        group: Some("billing".into()),
+        subscriptions: Vec::new(),
+        await_duration: None,
+        topics: Vec::new(),
+    };
+    let session = Session::open(SessionConfig {
+        wire: Arc::new(Instant32::new()),
+        access_point: vec![at],
+        settings,
+        route_endpoints: RouteEndpoints::default(),
+        build_timeout: PATIENCE,
+    });
+    let session = session.await.expect("a session");
+    let builder = SimpleConsumerBuilder::new(Arc::new(connector), "billing".into()).subscribe("orders", Filter::all());
+    builder.build_over(session).await.expect("a consumer")
+}
+
+fn unused(at: &Endpoint) -> GrpcConfig {
+    GrpcConfig {
+        client_id: "".into(),
+        scheme: Scheme::Plaintext,
+        tls: TlsOptions::default(),
+        credentials: None,
+        namespace: "".into(),
+        access_point: vec![at.clone()],
+        request_timeout: PATIENCE,
+        connect_timeout: PATIENCE,
+        limits: Limits::default(),
+        check_digest: false,
+    }
+}
