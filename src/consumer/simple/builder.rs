@@ -9,7 +9,7 @@ use crate::consumer::simple::intake::{Intake, OnMalformed, ReceiveOptions};
 use crate::consumer::simple::planner::{Bounds, Planner};
 use crate::consumer::simple::subscriptions::Subscriptions;
 use crate::consumer::simple::{SimpleConsumer, SimpleReceiver};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::lease::{LeaseOptions, Leases, Renewal};
 use crate::model::{ClientKind, ClientSettings, ConsumerGroup, Filter, Subscription, check_topic};
 use crate::session::{Connector, Session};
@@ -272,7 +272,10 @@ fn explain(error: Error, topic: &Arc<str>) -> Error {
     let text = "the topic does not exist, or its broker is away; RocketMQ 5 creates no topics by itself: \
                 `mqadmin updateTopic -n NAMESERVER -c CLUSTER -t TOPIC -a +message.type=NORMAL`";
     let code = error.server_code();
-    let told = Error::new(ErrorKind::NotFound, text).on_topic(Arc::clone(topic)).with_source(error);
+    let told = Error::new(ErrorKind::NotFound, text)
+        .during(Operation::QueryRoute)
+        .on_topic(Arc::clone(topic))
+        .with_source(error);
     match code {
         Some(code) => told.with_code(code),
         None => told,

@@ -95,6 +95,7 @@ impl Intake {
 
     /// One receive: each message is leased before it is buffered.
     async fn receive(&self, inbox: &Inbox, begun: &mut Begun) -> Result<()> {
+        let version = self.subscriptions.version();
         let (at, request) = self.prepare(begun, self.options.invisible, self.options.await_duration).await?;
         let call = self.session.wire().receive(&at, &request).await;
         let mut frames = call.inspect_err(|error| self.session.report(&at, error))?;
@@ -118,6 +119,12 @@ impl Intake {
                 Some(Ok(ReceiveFrame::Message { message, handle })) => {
                     let delivery =
                         self.lease(&origin, message, handle, now, self.options.invisible, self.options.renewal);
+                    if version != self.subscriptions.version()
+                        && self.subscriptions.filter(&begun.source.topic).is_none()
+                    {
+                        delivery.release(); // unsubscribed while the server was waiting for it
+                        continue;
+                    }
                     self.take_in(inbox, begun, delivery)?;
                     inbox.room().await;
                 }

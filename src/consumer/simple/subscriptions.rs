@@ -1,6 +1,7 @@
 //! Which topics a consumer reads, through which filter.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::consumer::simple::planner::SourceKey;
@@ -9,19 +10,29 @@ use crate::session::Session;
 
 /// The subscriptions of one consumer; they may change while it runs.
 #[derive(Debug, Default)]
-pub(crate) struct Subscriptions(Mutex<BTreeMap<Arc<str>, Filter>>);
+pub(crate) struct Subscriptions {
+    filters: Mutex<BTreeMap<Arc<str>, Filter>>,
+    /// Counts the changes, so that a look at every message costs no lock.
+    version: AtomicU64,
+}
 
 impl Subscriptions {
     pub(crate) fn new(subscriptions: impl IntoIterator<Item = Subscription>) -> Self {
-        Self(Mutex::new(subscriptions.into_iter().map(|one| (one.topic, one.filter)).collect()))
+        let filters = subscriptions.into_iter().map(|one| (one.topic, one.filter)).collect();
+        Self { filters: Mutex::new(filters), version: AtomicU64::new(0) }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Filter>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.filters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn filter(&self, topic: &str) -> Option<Filter> {
         self.lock().get(topic).cloned()
+    }
+
+    /// Changes whenever a subscription does.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     pub(crate) fn topics(&self) -> Vec<Arc<str>> {
@@ -37,11 +48,15 @@ impl Subscriptions {
 
     /// Adds or changes one; the filter that was there before.
     pub(crate) fn insert(&self, subscription: Subscription) -> Option<Filter> {
-        self.lock().insert(subscription.topic, subscription.filter)
+        let before = self.lock().insert(subscription.topic, subscription.filter);
+        self.version.fetch_add(1, Ordering::Release);
+        before
     }
 
     pub(crate) fn remove(&self, topic: &str) -> bool {
-        self.lock().remove(topic).is_some()
+        let was_there = self.lock().remove(topic).is_some();
+        self.version.fetch_add(1, Ordering::Release);
+        was_there
     }
 
     /// The topics on the brokers that the session knows.
