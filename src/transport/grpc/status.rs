@@ -69,10 +69,12 @@ impl Context {
     pub(crate) fn refused(&self, status: &proto::Status) -> Error {
         let code = Code::try_from(status.code).ok();
         let name = code.map_or("a code this version does not know", |code| code.as_str_name());
-        let text = if status.message.is_empty() { name } else { &status.message };
+        // Apache's route errors end with a line that advertises its FAQ.
+        let said = status.message.split("\nFor more information").next().unwrap_or_default().trim_end();
+        let text = if said.is_empty() { name } else { said };
         let error = match code {
             Some(Code::MasterPersistenceTimeout | Code::SlavePersistenceTimeout | Code::HaNotAvailable) => {
-                Error::new(kind_of(status.code, text), format!("stored, but not safely: {name} {}", status.message))
+                Error::new(kind_of(status.code, text), format!("stored, but not safely: {name} {said}"))
             }
             _ => Error::new(kind_of(status.code, text), text),
         };
@@ -264,6 +266,9 @@ mod tests {
         );
         assert_eq!(error.text(), "receipt handle is expired");
         assert_eq!(error.server_code(), Some(40013));
+        let faq =
+            "CODE: 17  DESC: No topic route info\nFor more information, please visit the url, https://example.org/";
+        assert_eq!(context().refused(&status(40402, faq)).text(), "CODE: 17  DESC: No topic route info");
         let silent = context().refused(&status(40402, ""));
         assert_eq!(silent.text(), "TOPIC_NOT_FOUND");
     }
