@@ -101,6 +101,7 @@ impl Leases {
         self.owner.shared.with(|table| table.stats())
     }
 
+    #[cfg(test)]
     /// Waits until everything queued was answered, at most `deadline`. `false`: something is still under way. Receipts that
     /// are still held go on.
     pub(crate) async fn drain(&self, deadline: Duration) -> bool {

@@ -75,6 +75,7 @@ impl<T> Slab<T> {
         taken.map(|(index, slot)| SlotId { index: index as u32, generation: slot.generation }).collect()
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }

@@ -59,7 +59,9 @@ impl RetrySchedule {
                 let seconds = initial.as_secs_f64() * factor;
                 if seconds.is_finite() && seconds < max.as_secs_f64() { Duration::from_secs_f64(seconds) } else { *max }
             }
-            Self::Customized(waits) => waits.get(index as usize).or(waits.last()).copied().unwrap_or(Duration::ZERO),
+            Self::Customized(waits) => {
+                waits.get(index as usize).or_else(|| waits.last()).copied().unwrap_or(Duration::ZERO)
+            }
         }
     }
 }

@@ -265,7 +265,7 @@ impl SimpleConsumerBuilder {
 }
 
 /// "Not found" alone leaves a newcomer guessing.
-fn explain(error: Error, topic: &Arc<str>) -> Error {
+pub(crate) fn explain(error: Error, topic: &Arc<str>) -> Error {
     if error.kind() != ErrorKind::NotFound {
         return error;
     }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
+use crate::consumer::simple::builder::explain;
 use crate::consumer::simple::events::{Event, Events, Hub};
 use crate::consumer::simple::inbox::Inbox;
 use crate::consumer::simple::intake::Intake;
@@ -71,7 +72,8 @@ impl SimpleControl {
             return Err(Error::closed("consumer"));
         }
         let Intake { session, subscriptions, .. } = &self.core.intake;
-        session.route_within(&topic, self.core.build_timeout).await?;
+        let found = session.route_within(&topic, self.core.build_timeout).await;
+        found.map_err(|error| explain(error, &topic))?;
         let before = subscriptions.insert(Subscription { topic: Arc::clone(&topic), filter: filter.clone() });
         if before.is_some_and(|before| before != filter) {
             tracing::warn!(%topic, "filter changed while consuming: change it in all members of the group, or messages are skipped");

@@ -128,7 +128,10 @@ impl Intake {
                     self.take_in(inbox, begun, delivery)?;
                     inbox.room().await;
                 }
-                Some(Ok(ReceiveFrame::Empty { .. } | ReceiveFrame::DeliveryTimestamp(_))) => {}
+                Some(Ok(ReceiveFrame::Empty { text })) => {
+                    tracing::trace!(topic = %begun.source.topic, text, "no message")
+                }
+                Some(Ok(ReceiveFrame::DeliveryTimestamp(time))) => tracing::trace!(?time, "the server's clock"),
             }
         }
     }

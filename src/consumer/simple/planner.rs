@@ -282,9 +282,6 @@ impl Planner {
 /// Whether a failed receive may succeed later. A topic that is not found is a broker that is away (trap R19); one that
 /// never existed was refused when the consumer was built.
 fn is_passing(error: &Error) -> bool {
-    if error.text().contains("parse the consumer's subscription failed") {
-        return false;
-    }
     error.kind().is_transient()
         || error.kind() == ErrorKind::NotFound
         || error.text().contains("no readable queue")

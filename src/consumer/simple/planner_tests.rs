@@ -118,7 +118,6 @@ fn a_fault_that_no_retry_mends_is_given_back_and_one_that_may_pass_is_not() {
         (ErrorKind::Server, "connect to broker failed", true),
         (ErrorKind::NotFound, "TOPIC_NOT_FOUND while the broker is away", true),
         (ErrorKind::PermissionDenied, "no readable queue", true),
-        (ErrorKind::Server, "parse the consumer's subscription failed", false),
         (ErrorKind::PermissionDenied, "no right", false),
         (ErrorKind::Unauthenticated, "", false),
         (ErrorKind::InvalidArgument, "ILLEGAL_INVISIBLE_TIME", false),

@@ -76,7 +76,8 @@ impl SimpleReceiver {
                     let delivery = self.intake.lease(&origin, message, handle, now, invisible, Renewal::Off);
                     arrived.0.push(delivery);
                 }
-                Ok(ReceiveFrame::Empty { .. } | ReceiveFrame::DeliveryTimestamp(_)) => {}
+                Ok(ReceiveFrame::Empty { text }) => tracing::trace!(topic = %begun.source.topic, text, "no message"),
+                Ok(ReceiveFrame::DeliveryTimestamp(time)) => tracing::trace!(?time, "the server's clock"),
                 Err(error) if arrived.0.is_empty() => {
                     session.report(&at, &error);
                     return Err(error);

@@ -128,6 +128,10 @@ pub(crate) fn kind_of(code: i32, text: &str) -> ErrorKind {
         | Code::LiteTopicQuotaExceeded
         | Code::LiteSubscriptionQuotaExceeded => ErrorKind::TooLarge,
         Code::TooManyRequests => ErrorKind::Throttled,
+        // What Apache's proxy answers to a filter that does not parse, instead of ILLEGAL_FILTER_EXPRESSION (live on 5.5.0).
+        Code::InternalServerError if text.contains("parse the consumer's subscription failed") => {
+            ErrorKind::InvalidArgument
+        }
         Code::InternalError | Code::InternalServerError | Code::FailedToConsumeMessage => ErrorKind::Server,
         // The last three: the broker has the message, but not yet on its disk or its replica; a crash can lose it.
         Code::RequestTimeout
@@ -255,6 +259,8 @@ mod tests {
         ] {
             assert_eq!(kind_of(40100, text), kind, "{text}");
         }
+        assert_eq!(kind_of(50001, "parse the consumer's subscription failed: x"), ErrorKind::InvalidArgument);
+        assert_eq!(kind_of(50001, "connect to broker failed"), ErrorKind::Server);
     }
 
     #[test]
