@@ -31,8 +31,11 @@ impl HealthWatch {
         *self.0.borrow()
     }
 
-    /// The next change; `None` when there will be none. Cancel safe.
+    /// The next change; `None` once the client was shut down: there will be none. Cancel safe.
     pub async fn changed(&mut self) -> Option<Health> {
+        if self.current() == Health::Closed {
+            return None;
+        }
         self.0.changed().await.ok()?;
         Some(*self.0.borrow_and_update())
     }

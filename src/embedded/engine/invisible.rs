@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::content::{Millis, Record};
-use super::handle::Source;
 use super::renew::Renewer;
 
 /// One handed-out copy of a message.
@@ -13,9 +12,6 @@ pub(crate) struct Lease {
     pub(crate) group: Arc<str>,
     pub(crate) topic: Arc<str>,
     pub(crate) broker: usize,
-    pub(crate) source: Source,
-    pub(crate) queue: u32,
-    pub(crate) offset: u64,
     pub(crate) record: Record,
     pub(crate) expires: Millis,
     /// Its end costs no delivery attempt.
@@ -29,6 +25,8 @@ pub(crate) struct Leases {
     held: HashMap<u64, Lease>,
     ends: BTreeSet<(Millis, u64)>,
     next: u64,
+    /// Leases up to this number were ended by a fault: their handles count as expired, whatever time they carry.
+    ended: u64,
 }
 
 impl Leases {
@@ -37,6 +35,16 @@ impl Leases {
         self.ends.insert((lease.expires, self.next));
         self.held.insert(self.next, lease);
         self.next
+    }
+
+    /// Ends all leases there are; their handles are expired from now on.
+    pub(crate) fn end_all(&mut self, at: Millis) -> usize {
+        self.ended = self.next;
+        self.cut(at, |_| true)
+    }
+
+    pub(crate) fn was_ended(&self, id: u64) -> bool {
+        id <= self.ended
     }
 
     pub(crate) fn get(&self, id: u64) -> Option<&Lease> {

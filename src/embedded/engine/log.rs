@@ -34,13 +34,6 @@ impl QueueLog {
         }
     }
 
-    /// Forgets what lies below `offset`: for logs whose past nobody reads again.
-    pub(crate) fn trim(&mut self, offset: u64) {
-        while self.first < offset && !self.records.is_empty() {
-            self.drop_first();
-        }
-    }
-
     pub(crate) fn get(&self, offset: u64) -> Option<&Record> {
         let index = usize::try_from(offset.checked_sub(self.first)?).ok()?;
         self.records.get(index)

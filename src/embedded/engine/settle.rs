@@ -92,9 +92,6 @@ impl Engine {
             group,
             topic,
             broker,
-            source: handle.source,
-            queue: handle.queue,
-            offset: handle.offset,
             record,
             expires: now + change.invisible,
             suspended: change.suspend,
@@ -147,7 +144,8 @@ impl Engine {
 
     fn validate<'a>(&self, claim: &Claim<'a>, now: Millis) -> Result<Valid<'a>, Refusal> {
         let handle = Handle::parse(claim.handle).ok_or_else(|| Refusal::Unreadable(claim.handle.into()))?;
-        if handle.expires_at() <= now && !self.renewed_here(claim, &handle) {
+        let ended = !handle.ordered && self.leases.was_ended(handle.lease);
+        if (ended || handle.expires_at() <= now) && !self.renewed_here(claim, &handle) {
             return Err(Refusal::Expired);
         }
         let broker = self.reachable(handle.broker, now)?;
@@ -204,11 +202,15 @@ impl Engine {
 
     /// Ends every lease at `at`. Returns how many there were.
     pub(crate) fn expire_leases(&mut self, at: Millis) -> usize {
-        self.cut(at, |_| true)
+        self.leases.end_all(at) + self.cut_ordered(at, |_| true)
     }
 
     fn cut(&mut self, at: Millis, matches: impl Fn(Option<&super::renew::Renewer>) -> bool) -> usize {
-        let mut count = self.leases.cut(at, |lease| matches(lease.renewer.as_ref()));
+        self.leases.cut(at, |lease| matches(lease.renewer.as_ref())) + self.cut_ordered(at, matches)
+    }
+
+    fn cut_ordered(&mut self, at: Millis, matches: impl Fn(Option<&super::renew::Renewer>) -> bool) -> usize {
+        let mut count = 0;
         for timer in 0..self.ordered.len() {
             let super::OrderedQueue { group, topic, broker, queue } = self.ordered[timer].clone();
             let progress = super::progress(&mut self.groups, &group, &topic, broker);
