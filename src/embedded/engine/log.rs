@@ -34,6 +34,13 @@ impl QueueLog {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn trim(&mut self, offset: u64) {
+        while self.first < offset && !self.records.is_empty() {
+            self.drop_first();
+        }
+    }
+
     pub(crate) fn get(&self, offset: u64) -> Option<&Record> {
         let index = usize::try_from(offset.checked_sub(self.first)?).ok()?;
         self.records.get(index)
