@@ -1,16 +1,16 @@
 //! The gRPC v2 wire.
 //!
-//! `convert` and `status` are the pure half: requests, answers, errors. `channel`, `connector`, `tls` and `peer` open
-//! connections; `rpc`, `receive` and `telemetry` talk.
+//! `convert` is the pure half: requests, answers, status codes. `channel`, `connector`, `tls` and `peer` open connections;
+//! `rpc`, `receive` and `telemetry` talk; `failure` says what became of a call without an answer.
 
 mod channel;
 mod connector;
 pub(crate) mod convert;
+mod failure;
 mod headers;
 mod peer;
 mod receive;
 mod rpc;
-pub(crate) mod status;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -24,10 +24,10 @@ use crate::error::{Operation, Result};
 use crate::model::{ClientKind, ClientSettings, Credentials, Endpoint, Limits, Route, Scheme};
 use crate::proto;
 use crate::transport::grpc::channel::Channels;
+use crate::transport::grpc::convert::Context;
 use crate::transport::grpc::convert::Requests;
 use crate::transport::grpc::headers::Headers;
 use crate::transport::grpc::rpc::method;
-use crate::transport::grpc::status::Context;
 use crate::transport::{
     Call, DeliveryAttempts, Held, Incoming, InvisibleChange, Presence, PresenceLink, ReceiveFrame, ReceiveRequest,
     Receiving, Routing, Scope, Sending, Sent, Stamped,

@@ -22,10 +22,11 @@ use crate::error::{ErrorKind, Operation, Result};
 use crate::model::Endpoint;
 use crate::proto;
 use crate::transport::grpc::GrpcWire;
+use crate::transport::grpc::convert::Context;
 use crate::transport::grpc::convert::{Damaged, Reading, damaged_frame, receive_frame};
+use crate::transport::grpc::failure::{failed, no_answer};
 use crate::transport::grpc::peer::Peer;
-use crate::transport::grpc::rpc::{failed, method, no_answer, ready};
-use crate::transport::grpc::status::Context;
+use crate::transport::grpc::rpc::{method, ready};
 use crate::transport::{Incoming, ReceiveFrame, ReceiveRequest};
 
 /// The proxy lengthens shorter polls to this.

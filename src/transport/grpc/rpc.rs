@@ -1,6 +1,5 @@
 //! Calls that have one answer.
 
-use std::error::Error as _;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -11,12 +10,12 @@ use tonic::{Extensions, Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::clock;
-use crate::error::{Error, ErrorKind, Result, millis};
+use crate::error::{ErrorKind, Result, millis};
 use crate::transport::grpc::GrpcWire;
 use crate::transport::grpc::channel::Connection;
-use crate::transport::grpc::connector::ConnectFailure;
-use crate::transport::grpc::peer::{Peer, Phase};
-use crate::transport::grpc::status::{Context, cause, kind_of_grpc};
+use crate::transport::grpc::convert::Context;
+use crate::transport::grpc::failure::{WorkerGone, cause, failed, no_answer};
+use crate::transport::grpc::peer::Phase;
 
 /// The methods of `apache.rocketmq.v2.MessagingService`.
 ///
@@ -104,69 +103,6 @@ impl GrpcWire {
     }
 }
 
-/// The task behind a channel is gone, with the runtime it was opened on: the channel can never be ready again.
-#[derive(Debug)]
-struct WorkerGone(tonic::transport::Error);
-
-impl std::fmt::Display for WorkerGone {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the connection was closed with the runtime it belonged to")
-    }
-}
-
-impl std::error::Error for WorkerGone {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
-    }
-}
-
 pub(crate) async fn ready(grpc: &mut Grpc<Channel>) -> Result<(), Status> {
     grpc.ready().await.map_err(|error| Status::from_error(Box::new(WorkerGone(error))))
-}
-
-pub(crate) fn no_answer(context: &Context, within: Duration) -> Error {
-    context.error(ErrorKind::Timeout, format!("no answer within {}", millis(within)))
-}
-
-/// What a status of gRPC itself means.
-pub(crate) fn failed(context: &Context, status: Status, peer: &Peer, within: Duration) -> Error {
-    if let Some(failure) = cause::<ConnectFailure>(&status) {
-        return context.error(failure.kind, failure.text.clone());
-    }
-    let is_local = status.source().is_some();
-    if is_local && let Some((kind, text)) = peer.phase().objection() {
-        return context.error(kind, text).with_source(status);
-    }
-    let kind = kind_of_grpc(status.code(), status.message(), is_local);
-    match kind {
-        ErrorKind::Timeout => no_answer(context, within),
-        ErrorKind::Unavailable if is_local => {
-            let text = format!("the connection was lost: {}", root_cause(&status));
-            context.error(kind, text).with_source(status)
-        }
-        ErrorKind::Unsupported => {
-            context.error(kind, format!("this server does not have the method: {}", words(&status)))
-        }
-        ErrorKind::TooLarge => {
-            let text =
-                format!("{}; raise Limits::max_frame_size if the message is meant to be so large", words(&status));
-            context.error(kind, text)
-        }
-        _ => context.error(kind, words(&status)),
-    }
-}
-
-/// The server's words, or the name of the code if it had none.
-fn words(status: &Status) -> String {
-    if status.message().is_empty() { format!("gRPC: {}", status.code()) } else { status.message().to_owned() }
-}
-
-fn root_cause(status: &Status) -> String {
-    let mut text = words(status);
-    let mut next = status.source();
-    while let Some(error) = next {
-        text = error.to_string();
-        next = error.source();
-    }
-    text
 }

@@ -16,10 +16,11 @@ use crate::error::{Operation, Result};
 use crate::model::{ClientSettings, Endpoint};
 use crate::proto::TelemetryCommand;
 use crate::transport::grpc::GrpcWire;
+use crate::transport::grpc::convert::Context;
 use crate::transport::grpc::convert::{Reading, Requests, reply, server_command};
+use crate::transport::grpc::failure::failed;
 use crate::transport::grpc::peer::Peer;
-use crate::transport::grpc::rpc::{failed, method, ready};
-use crate::transport::grpc::status::Context;
+use crate::transport::grpc::rpc::{method, ready};
 use crate::transport::{ClientReply, PresenceLink, ServerCommand};
 
 /// How many replies may wait for a server that does not read. A client says little: settings, and an answer to a command.

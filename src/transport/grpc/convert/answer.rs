@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::{ErrorKind, Result};
 use crate::model::Offset;
 use crate::proto;
-use crate::transport::grpc::status::Context;
+use crate::transport::grpc::convert::status::Context;
 use crate::transport::{Held, Sent, Stamped};
 
 /// One answer per entry, in the order of the request.

@@ -6,7 +6,7 @@ use crate::proto::{self, Code};
 use crate::transport::grpc::convert::message::{Reading, read};
 use crate::transport::grpc::convert::request::Requests;
 use crate::transport::grpc::convert::settings::server_settings;
-use crate::transport::grpc::status::Context;
+use crate::transport::grpc::convert::status::Context;
 use crate::transport::{ClientReply, ServerCommand};
 
 /// A command of the server. `reading` is for the message of a transaction check, whose topic is in the message.

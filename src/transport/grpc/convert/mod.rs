@@ -9,6 +9,7 @@ mod message;
 mod request;
 mod route;
 mod settings;
+mod status;
 mod value;
 
 pub(crate) use answer::{ack_answers, changed_handle, sent};
@@ -16,3 +17,4 @@ pub(crate) use command::{reply, server_command};
 pub(crate) use message::{Damaged, Reading, damaged_frame, receive_frame};
 pub(crate) use request::Requests;
 pub(crate) use route::route;
+pub(crate) use status::Context;

@@ -1,9 +1,8 @@
 //! What a server's answer means to the caller: the one table from codes to kinds of errors.
 //!
-//! There are two layers of them: a [`Status`](proto::Status) inside a response that gRPC calls good, and the status of gRPC
-//! itself when there is no response (protocol.md G.1.28).
+//! There are two layers of them: a [`Status`](proto::Status) inside a response that gRPC calls good, which is judged here, and
+//! the status of gRPC itself when there is no response (protocol.md G.1.28), which is judged in `failure`.
 
-use std::error::Error as StdError;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Operation, Result};
@@ -154,44 +153,6 @@ const fn kind_of_class(code: i32) -> ErrorKind {
     }
 }
 
-/// The kind of a gRPC status. `local`: it was made on this side, because the connection failed.
-pub(crate) fn kind_of_grpc(code: tonic::Code, text: &str, local: bool) -> ErrorKind {
-    // tonic's words for an answer without gRPC's headers: some other HTTP/2 server, or a gateway without its backend.
-    if text.contains("grpc-status header missing") && code != tonic::Code::Unavailable {
-        return ErrorKind::Protocol;
-    }
-    match code {
-        tonic::Code::DeadlineExceeded => ErrorKind::Timeout,
-        // tonic's own deadline is "cancelled".
-        tonic::Code::Cancelled if text.contains("Timeout expired") => ErrorKind::Timeout,
-        tonic::Code::Cancelled | tonic::Code::Unavailable | tonic::Code::Aborted => ErrorKind::Unavailable,
-        tonic::Code::Unknown | tonic::Code::Internal if local => ErrorKind::Unavailable,
-        tonic::Code::Internal if text.contains("decode") => ErrorKind::Protocol,
-        tonic::Code::Unknown | tonic::Code::Internal | tonic::Code::DataLoss => ErrorKind::Server,
-        // tonic's own limit is "out of range"; nothing else here counts.
-        tonic::Code::ResourceExhausted | tonic::Code::OutOfRange => ErrorKind::TooLarge,
-        tonic::Code::Unimplemented => ErrorKind::Unsupported,
-        tonic::Code::Unauthenticated => ErrorKind::Unauthenticated,
-        tonic::Code::PermissionDenied => ErrorKind::PermissionDenied,
-        tonic::Code::InvalidArgument => ErrorKind::InvalidArgument,
-        tonic::Code::NotFound => ErrorKind::NotFound,
-        tonic::Code::AlreadyExists | tonic::Code::FailedPrecondition => ErrorKind::Precondition,
-        tonic::Code::Ok => ErrorKind::Protocol,
-    }
-}
-
-/// The cause of type `T` anywhere below an error.
-pub(crate) fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,36 +255,5 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Timeout);
             assert!(error.text().starts_with("stored, but not safely"), "{error}");
         }
-    }
-
-    #[test]
-    fn every_grpc_code_has_its_kind() {
-        let kind = |code: i32| kind_of_grpc(tonic::Code::from_i32(code), "", false);
-        for (code, expected) in [
-            (0, ErrorKind::Protocol),
-            (1, ErrorKind::Unavailable),
-            (2, ErrorKind::Server),
-            (3, ErrorKind::InvalidArgument),
-            (4, ErrorKind::Timeout),
-            (5, ErrorKind::NotFound),
-            (6, ErrorKind::Precondition),
-            (7, ErrorKind::PermissionDenied),
-            (8, ErrorKind::TooLarge),
-            (9, ErrorKind::Precondition),
-            (10, ErrorKind::Unavailable),
-            (11, ErrorKind::TooLarge),
-            (12, ErrorKind::Unsupported),
-            (13, ErrorKind::Server),
-            (14, ErrorKind::Unavailable),
-            (15, ErrorKind::Server),
-            (16, ErrorKind::Unauthenticated),
-            (99, ErrorKind::Server),
-        ] {
-            assert_eq!(kind(code), expected, "{code}");
-        }
-        assert_eq!(kind_of_grpc(tonic::Code::Unknown, "transport error", true), ErrorKind::Unavailable);
-        assert_eq!(kind_of_grpc(tonic::Code::Cancelled, "Timeout expired", true), ErrorKind::Timeout);
-        let other = "grpc-status header missing, mapped from HTTP status code 404";
-        assert_eq!(kind_of_grpc(tonic::Code::Unimplemented, other, false), ErrorKind::Protocol);
     }
 }
