@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::AckError;
 use crate::lease::slab::SlotId;
-use crate::lease::{Origin, Renewal};
+use crate::lease::terms::{Origin, Renewal};
 use crate::model::MessageId;
 use crate::retry::Backoff;
 use crate::transport::Held;

@@ -8,8 +8,8 @@ use crate::lease::entry::{Action, Change, Extension, Phase, SentChange, Settleme
 use crate::lease::judge::{self, Failure};
 use crate::lease::slab::SlotId;
 use crate::lease::table::{Slot, Table};
+use crate::lease::terms::{LeaseEvent, Renewal};
 use crate::lease::work::AckBatch;
-use crate::lease::{LeaseEvent, Renewal};
 
 impl Table {
     /// Each entry is judged by itself (trap R8). `jitter` is a random number in `0.0..1.0`; one for the whole batch, so

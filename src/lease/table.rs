@@ -12,8 +12,8 @@ use crate::error::AckError;
 use crate::lease::entry::{Action, Answer, Change, Extension, Grant, Lease, LostSignal, Phase, Settlement, Step};
 use crate::lease::lanes::{Lanes, Singles};
 use crate::lease::slab::{Slab, SlotId};
+use crate::lease::terms::{LeaseEvent, LeaseOptions, LeaseStats, Origin};
 use crate::lease::timers::Timers;
-use crate::lease::{LeaseEvent, LeaseOptions, LeaseStats, Origin};
 use crate::model::Endpoint;
 use crate::transport::Scope;
 

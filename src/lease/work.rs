@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::lease::Origin;
 use crate::lease::entry::{Action, Change, Phase, SentChange, Step};
 use crate::lease::lanes::{BATCH, LaneId};
 use crate::lease::slab::SlotId;
 use crate::lease::table::Table;
+use crate::lease::terms::Origin;
 use crate::transport::{DeliveryAttempts, Held, InvisibleChange};
 
 /// A released message comes back after this. 1 s is what Apache's proxy itself uses to hand messages back, so every server
