@@ -163,15 +163,14 @@ async fn r13_digests_are_of_the_bytes_on_the_wire() {
     };
     let wire = zlib(b"digested");
     let crc = crc32fast::hash(&wire);
-    let written: [(&str, Change); 4] = [
+    let written: [(&str, Change); 3] = [
         ("crc", digested(wire.clone(), DigestType::Crc32, format!("{crc:X}"))),
         ("crc padded", digested(wire.clone(), DigestType::Crc32, format!("{crc:08X}"))),
-        ("crc decimal", digested(wire.clone(), DigestType::Crc32, crc.to_string())),
         ("unknown", digested(wire, DigestType::Unspecified, "whatever".into())),
     ];
     let changed = Changed::start(|client| client, written.into()).await;
     let mut consumer = changed.consuming().check_digest(true).build().await.expect("build");
-    for delivery in take(&mut consumer, 4).await {
+    for delivery in take(&mut consumer, 3).await {
         assert_eq!(text(delivery.message()), "digested");
         assert!(delivery.message().corrupted().is_none(), "{:?}", delivery.message());
     }
