@@ -52,6 +52,7 @@ pub(crate) struct GrpcConfig {
 
 /// How a server's certificate is judged.
 #[derive(Debug, Clone, Default)]
+#[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "without TLS they are only refused"))]
 pub(crate) struct TlsOptions {
     /// PEM certificates to trust beside those of the system.
     pub(crate) extra_roots: Option<Arc<[u8]>>,
