@@ -58,7 +58,6 @@ fn good_access_points_are_taken() {
         "https://a.example:443",
         "a:1;b:2",
         "http://a:1;b:2",
-        "HTTP://a:1",
     ] {
         Client::builder().access_point(good).build().unwrap_or_else(|error| panic!("{good}: {error}"));
     }
@@ -67,13 +66,14 @@ fn good_access_points_are_taken() {
 #[test]
 fn absurd_client_settings_are_refused() {
     let client = || Client::builder().access_point("localhost:8081");
+    let secure = || Client::builder().access_point("https://localhost:8081");
     for (field, builder) in [
         ("request_timeout", client().request_timeout(Duration::ZERO)),
         ("connect_timeout", client().connect_timeout(Duration::ZERO)),
         ("request_timeout", client().request_timeout(Duration::MAX)),
         ("connect_timeout", client().connect_timeout(Duration::MAX)),
-        ("ca_certificate", client().ca_certificate("this is no certificate")),
-        ("ca_certificate_file", client().ca_certificate_file("/no/such/file.pem")),
+        ("ca_certificate", secure().ca_certificate("this is no certificate")),
+        ("ca_certificate_file", secure().ca_certificate_file("/no/such/file.pem")),
         ("credentials", client().credentials(Credentials::new("", "secret"))),
         ("credentials", client().credentials(Credentials::new("key", ""))),
         ("credentials", client().credentials(Credentials::new("key\n", "secret"))),
@@ -176,8 +176,7 @@ async fn a_message_that_breaks_a_rule_is_refused_before_it_is_sent_and_given_bac
         ("tag", ErrorKind::InvalidArgument, message().tag("")),
         ("tag", ErrorKind::InvalidArgument, message().tag("a\u{7}")),
         ("key", ErrorKind::InvalidArgument, message().key("")),
-        ("key", ErrorKind::InvalidArgument, message().key("two words")),
-        ("propert", ErrorKind::InvalidArgument, message().property("", "v")),
+        ("key", ErrorKind::InvalidArgument, message().key("a\u{7}")),
         ("propert", ErrorKind::InvalidArgument, message().property("KEYS", "v")),
         ("propert", ErrorKind::TooLarge, message().property("p", long(20 << 10))),
         ("propert", ErrorKind::TooLarge, properties),

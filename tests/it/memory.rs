@@ -1,5 +1,7 @@
 //! What a consumer holds is bounded, also when nobody polls it.
 
+use std::time::Duration;
+
 use rocketmq_stream::OutboundMessage;
 
 use crate::support::rig::{GROUP, Rig, TOPIC, builder};
@@ -8,12 +10,12 @@ use crate::support::{next, secs, within};
 const BODY: usize = 64 << 10;
 const BOUND: usize = 2 << 20;
 
-/// 64 MiB of messages on a broker.
+/// 32 MiB of messages on a broker.
 async fn full(brokers: usize) -> Rig {
     let rig = Rig::start(builder().brokers(brokers).queue_bytes(512 << 20)).await;
     let producer = rig.producer().await;
     let body = bytes::Bytes::from(vec![b'x'; BODY]);
-    let sends = (0..1024).map(|_| producer.send(OutboundMessage::new(TOPIC, body.clone())));
+    let sends = (0..512).map(|_| producer.send(OutboundMessage::new(TOPIC, body.clone())));
     futures::future::try_join_all(sends).await.expect("send");
     rig
 }
@@ -26,7 +28,7 @@ async fn a_consumer_that_is_not_polled_holds_its_bytes_and_a_tenth_more_at_most(
         let control = consumer.control();
         next(&mut consumer).await.ack().await.expect("ack");
         let mut most = 0;
-        for _ in 0..200 {
+        for _ in 0..100 {
             tokio::time::sleep(secs(1)).await;
             // What the broker has handed out is what the client holds; it does not rely on the client's own count.
             most = most.max(rig.broker.in_flight(GROUP, TOPIC) * BODY);
@@ -45,12 +47,27 @@ async fn a_consumer_that_is_not_polled_holds_its_bytes_and_a_tenth_more_at_most(
 async fn the_bound_holds_while_a_slow_reader_polls() {
     let rig = full(2).await;
     let mut consumer = rig.consuming().max_buffered_bytes(BOUND).build().await.expect("build");
+    let control = consumer.control();
     for _ in 0..300 {
         next(&mut consumer).await.ack().await.expect("ack");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        let held = rig.broker.in_flight(GROUP, TOPIC) * BODY;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let held = control.stats().buffered_bytes;
         assert!(held <= BOUND + BOUND / 10, "{held} bytes held, {BOUND} allowed");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_of_large_messages_gets_each_of_them_once() {
+    let rig = full(2).await;
+    let mut consumer = rig.consuming().max_buffered_bytes(BOUND).build().await.expect("build");
+    for n in 0..100 {
+        let delivery = next(&mut consumer).await;
+        let attempt = delivery.message().delivery_attempt();
+        assert_eq!(attempt, 1, "message {n}: its lease ended before its reader saw it");
+        delivery.ack().await.expect("ack");
+        tokio::time::sleep(secs(2)).await;
+    }
+    assert_eq!(rig.broker.stats().redelivered, 0);
 }
 
 #[tokio::test(start_paused = true)]
