@@ -3,6 +3,8 @@
 //! `cargo run --example produce` uses an embedded broker. On a server of yours:
 //! `cargo run --example produce -- --access-point HOST:PORT --topic T --count 100000 --size 1024 --rate 5000`
 
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "the rules on output and time are for the library")]
+
 use std::time::{Duration, Instant};
 
 use clap::Parser;

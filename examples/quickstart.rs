@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example quickstart` needs no server; `-- --access-point HOST:PORT` uses yours (with a topic `quickstart`).
 
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "the rules on output and time are for the library")]
+
 use std::time::Duration;
 
 use clap::Parser;

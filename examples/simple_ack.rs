@@ -4,7 +4,7 @@
 //! `cargo run --example simple_ack -- --access-point HOST:PORT --topic T --group G --count N`
 //! prints one line per message and exits after N of them were acknowledged.
 
-#![allow(clippy::print_stdout, reason = "this program prints")]
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "the rules on output and time are for the library")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -38,7 +38,7 @@ fn run<F: Future<Output = ()>>(runtime: &Runtime, count: u64, work: fn(SimpleCon
 }
 
 async fn dropped(consumer: SimpleConsumer, count: usize) {
-    consumer.take(count).for_each(|delivery| future::ready(drop(delivery))).await;
+    consumer.take(count).for_each(|delivery| async move { drop(delivery) }).await;
 }
 
 async fn by_sink(consumer: SimpleConsumer, count: usize) {

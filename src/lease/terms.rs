@@ -59,7 +59,7 @@ pub struct LeaseStats {
     pub queued: usize,
     /// Messages acknowledged.
     pub acked: u64,
-    /// Messages given back with [`Receipt::nack`].
+    /// Messages given back with [`Receipt::nack`](crate::Receipt::nack).
     pub nacked: u64,
     /// Messages moved to the dead-letter queue.
     pub dead_lettered: u64,
@@ -95,7 +95,7 @@ pub enum LeaseEvent {
         /// The message.
         message_id: Arc<str>,
     },
-    /// A settlement failed whose [`Settled`] had been dropped.
+    /// A settlement failed whose [`Settled`](crate::Settled) had been dropped.
     NotSettled {
         /// The topic that was subscribed to.
         topic: Arc<str>,

@@ -9,6 +9,12 @@
 //! The embedded broker runs on a paused clock, so that its leases, which last as long as Apache's, take no time. With
 //! `REAL_SERVER_REQUIRED=1` a missing server is a failure.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::future_not_send,
+    reason = "the rules on time, tasks and threads are for the library; tests are its users"
+)]
+
 #[path = "../apache/admin.rs"]
 mod admin;
 #[path = "../support/mod.rs"]

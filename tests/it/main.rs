@@ -3,6 +3,12 @@
 //! Most tests run on a paused clock, shared with the broker: long leases and outages take no time there, and how long
 //! something took is exact.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::future_not_send,
+    reason = "the rules on time, tasks and threads are for the library; tests are its users"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,5 +1,10 @@
 //! The wire as the crate's own generated code has it: the crate keeps it private, and the tap speaks it.
-#![allow(dead_code, unreachable_pub, reason = "generated for another place; the tap uses a part of it")]
+#![allow(
+    dead_code,
+    unnameable_types,
+    unreachable_pub,
+    reason = "generated for another place; the tap uses a part of it"
+)]
 #![allow(
     unused_qualifications,
     missing_docs,

@@ -19,6 +19,7 @@ use crate::proto::messaging_service_server::{MessagingService, MessagingServiceS
 use crate::proto::{self, receive_message_response::Content};
 
 /// What was asked for, in order.
+#[allow(dead_code, reason = "shown by Debug when a test fails")]
 #[derive(Debug, Clone)]
 pub(crate) enum Seen {
     /// Settings, with whether they are the first on their stream.
