@@ -84,6 +84,9 @@ impl Context {
 /// The table. `text` is asked where one code means two things.
 pub(crate) fn kind_of(code: i32, text: &str) -> ErrorKind {
     let Ok(known) = Code::try_from(code) else { return kind_of_class(code) };
+    if let Some(kind) = kind_by_text(known, text) {
+        return kind;
+    }
     match known {
         // An OK that comes here, or no code at all: the server does not say what it means.
         Code::Unspecified | Code::Ok | Code::MultipleResults | Code::ClientIdRequired => ErrorKind::Protocol,
@@ -111,8 +114,6 @@ pub(crate) fn kind_of(code: i32, text: &str) -> ErrorKind {
         Code::MessagePropertyConflictWithType | Code::UnrecognizedClientType | Code::PreconditionFailed => {
             ErrorKind::Precondition
         }
-        // Apache's proxy uses one code for "who are you" and "you may not" (protocol.md A.3).
-        Code::Unauthorized if text.contains("no permission") => ErrorKind::PermissionDenied,
         Code::Unauthorized => ErrorKind::Unauthenticated,
         Code::PaymentRequired | Code::Forbidden => ErrorKind::PermissionDenied,
         Code::NotFound
@@ -127,10 +128,6 @@ pub(crate) fn kind_of(code: i32, text: &str) -> ErrorKind {
         | Code::LiteTopicQuotaExceeded
         | Code::LiteSubscriptionQuotaExceeded => ErrorKind::TooLarge,
         Code::TooManyRequests => ErrorKind::Throttled,
-        // What Apache's proxy answers to a filter that does not parse, instead of ILLEGAL_FILTER_EXPRESSION (live on 5.5.0).
-        Code::InternalServerError if text.contains("parse the consumer's subscription failed") => {
-            ErrorKind::InvalidArgument
-        }
         Code::InternalError | Code::InternalServerError | Code::FailedToConsumeMessage => ErrorKind::Server,
         // The last three: the broker has the message, but not yet on its disk or its replica; a crash can lose it.
         Code::RequestTimeout
@@ -141,6 +138,19 @@ pub(crate) fn kind_of(code: i32, text: &str) -> ErrorKind {
         Code::NotImplemented | Code::Unsupported | Code::VersionUnsupported | Code::VerifyFifoMessageUnsupported => {
             ErrorKind::Unsupported
         }
+    }
+}
+
+/// Codes that mean two things, when the text says the rarer one.
+fn kind_by_text(code: Code, text: &str) -> Option<ErrorKind> {
+    match code {
+        // Apache's proxy uses one code for "who are you" and "you may not" (protocol.md A.3).
+        Code::Unauthorized if text.contains("no permission") => Some(ErrorKind::PermissionDenied),
+        // What it answers to a filter that does not parse, instead of ILLEGAL_FILTER_EXPRESSION (live on 5.5.0).
+        Code::InternalServerError if text.contains("parse the consumer's subscription failed") => {
+            Some(ErrorKind::InvalidArgument)
+        }
+        _ => None,
     }
 }
 
