@@ -3,6 +3,8 @@
 //! `cargo run --example embedded_broker -- --grpc 127.0.0.1:8081 --topic orders:NORMAL:8 --topic trades:FIFO:4
 //! --group billing:NORMAL --group settlement:FIFO --brokers 2`
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::net::SocketAddr;
 use std::str::FromStr;
 
