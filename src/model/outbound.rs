@@ -304,6 +304,11 @@ const RESERVED: &[&str] = &[
     "CHECK_IMMUNITY_TIME_IN_SECONDS",
     "TRANSACTION_CHECK_TIMES",
     "__transactionId__",
+    "INNER_NUM",
+    "INNER_BASE",
+    "INNER_MULTI_DISPATCH",
+    "REDIRECT",
+    "PROPERTY_FORWARD_QUEUE_ID",
 ];
 
 #[cfg(test)]

@@ -76,9 +76,7 @@ impl FifoQueue {
             }
             offset += 1;
         }
-        if log.next() > 0 {
-            self.committed = Some(taken.first().map_or(offset, |(first, _)| *first));
-        }
+        self.committed = Some(taken.first().map_or(offset, |(first, _)| *first));
         if !taken.is_empty() {
             self.remember(&taken, pop);
         }
@@ -227,6 +225,17 @@ mod tests {
         let popped_at = queue.popped_at();
         assert!(queue.ack(0, popped_at) && queue.ack(2, popped_at));
         assert_eq!(pop(&mut queue, &log, 10, 3, None), [(1, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn an_ordered_group_starts_like_any_other() {
+        let filter = FilterProgram::All;
+        let request =
+            OrderedPop { now: 0, invisible: 10, max: 9, attempt_id: None, filter: &filter, old: true, renewer: None };
+        let mut early = FifoQueue::default();
+        assert!(early.pop(&log(0), &request).is_empty());
+        assert_eq!(early.pop(&log(3), &request).len(), 3, "it was there when the queue was empty");
+        assert_eq!(FifoQueue::default().pop(&log(3), &request).len(), 1, "only the last message of an old topic");
     }
 
     #[test]

@@ -80,10 +80,8 @@ impl Progress {
             }
             offset += 1;
         }
-        // An untouched queue stays "new": where its group starts is decided when there is something to read.
-        if log.next() > 0 {
-            self.popped[queue] = Some(offset);
-        }
+        // Also when the queue is empty: from the first pop on, the group misses nothing that comes.
+        self.popped[queue] = Some(offset);
     }
 
     fn take_retries(&mut self, filter: &FilterProgram, max: usize, taken: &mut Vec<Taken>) {
@@ -133,10 +131,12 @@ mod tests {
         assert_eq!(ids(&young.take(&logs, false, &FilterProgram::All, 32)), ["m0", "m1", "m2"]);
         let mut old = Progress::new(1, usize::MAX);
         assert_eq!(ids(&old.take(&logs, true, &FilterProgram::All, 32)), ["m2"]);
-        let mut trimmed = log(3);
-        trimmed.trim(1);
+        let mut full = QueueLog::new(2 * Record::fresh(content("m")).size());
+        for id in ["m0", "m1", "m2"] {
+            full.append(Record::fresh(content(id)));
+        }
         let mut late = Progress::new(1, usize::MAX);
-        assert_eq!(ids(&late.take(&[trimmed], false, &FilterProgram::All, 32)), ["m2"]);
+        assert_eq!(ids(&late.take(&[full], false, &FilterProgram::All, 32)), ["m2"], "its first message is gone");
     }
 
     #[test]
@@ -148,6 +148,13 @@ mod tests {
             logs[0].append(Record::fresh(content(id)));
         }
         assert_eq!(ids(&progress.take(&logs, true, &FilterProgram::All, 32)), ["x", "y"]);
+    }
+
+    #[test]
+    fn a_group_that_found_an_old_queue_empty_misses_nothing_that_comes_later() {
+        let mut progress = Progress::new(1, usize::MAX);
+        assert!(progress.take(&[log(0)], true, &FilterProgram::All, 32).is_empty());
+        assert_eq!(ids(&progress.take(&[log(2)], true, &FilterProgram::All, 32)), ["m0", "m1"]);
     }
 
     #[test]

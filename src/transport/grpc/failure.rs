@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tonic::Status;
 
-use crate::error::{Error, ErrorKind, millis};
+use crate::error::{Error, ErrorKind, Operation, millis};
 use crate::transport::grpc::connector::ConnectFailure;
 use crate::transport::grpc::convert::Context;
 use crate::transport::grpc::peer::Peer;
@@ -33,7 +33,8 @@ pub(crate) fn no_answer(context: &Context, within: Duration) -> Error {
 /// What a status of gRPC itself means.
 pub(crate) fn failed(context: &Context, status: Status, peer: &Peer, within: Duration) -> Error {
     if let Some(failure) = cause::<ConnectFailure>(&status) {
-        return context.error(failure.kind, failure.text.clone());
+        // Not of the operation: the request never left, so nothing can have come of it.
+        return context.error(failure.kind, failure.text.clone()).during(Operation::Connect);
     }
     let is_local = status.source().is_some();
     if is_local && let Some((kind, text)) = peer.phase().objection() {

@@ -10,7 +10,7 @@ use tonic::{Extensions, Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::clock;
-use crate::error::{ErrorKind, Result, millis};
+use crate::error::{ErrorKind, Operation, Result, millis};
 use crate::transport::grpc::GrpcWire;
 use crate::transport::grpc::channel::Connection;
 use crate::transport::grpc::convert::Context;
@@ -96,7 +96,7 @@ impl GrpcWire {
             }
             None if peer.phase() == Phase::Connecting => {
                 let text = format!("no connection within {}", millis(self.connect_timeout));
-                Err(context.error(ErrorKind::Unavailable, text))
+                Err(context.error(ErrorKind::Unavailable, text).during(Operation::Connect))
             }
             None => Err(no_answer(context, deadline)),
         }
