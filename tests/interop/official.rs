@@ -1,0 +1,63 @@
+//! The official clients as commands; see README.md here.
+
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+/// Starting a virtual machine on a busy machine takes its time; so does building it the first time.
+const PATIENCE: Duration = Duration::from_secs(400);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Language {
+    Java,
+    Python,
+}
+
+/// An official client of one server.
+#[derive(Debug, Clone)]
+pub(crate) struct Official {
+    language: Language,
+    access_point: String,
+    name_server: Option<String>,
+}
+
+impl Official {
+    pub(crate) fn new(language: Language, access_point: &str, name_server: Option<&str>) -> Self {
+        Self { language, access_point: access_point.to_owned(), name_server: name_server.map(str::to_owned) }
+    }
+
+    /// Runs a command to its end, which must be a good one; its lines.
+    pub(crate) async fn run(&self, command: &str, arguments: &[&str]) -> Vec<Value> {
+        self.start(command, arguments).await
+    }
+
+    /// As `run`, not waited for yet; dropping the future ends the process.
+    pub(crate) fn start(&self, command: &str, arguments: &[&str]) -> impl Future<Output = Vec<Value>> + Send + use<> {
+        let folder = match self.language {
+            Language::Java => "java",
+            Language::Python => "python",
+        };
+        let script = format!("{}/tests/interop/{folder}/run.sh", env!("CARGO_MANIFEST_DIR"));
+        let mut run = Command::new("bash");
+        run.arg(script).arg(command).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        match (command, &self.name_server) {
+            ("send-compressed" | "pull-receive", Some(name_server)) => run.args(["--name-server", name_server]),
+            _ => run.args(["--endpoint", &self.access_point]),
+        };
+        let what = format!("{:?} {command} {arguments:?}", self.language);
+        let output = run.output();
+        async move {
+            let output = tokio::time::timeout(PATIENCE, output).await.unwrap_or_else(|_| panic!("{what}: too slow"));
+            lines(&what, &output.unwrap_or_else(|error| panic!("{what}: {error}")))
+        }
+    }
+}
+
+fn lines(what: &str, output: &Output) -> Vec<Value> {
+    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{what}: {}\n{errors}\n{out}", output.status);
+    let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{what}: {error}: {line}"));
+    out.lines().filter(|line| line.starts_with('{')).map(parse).collect()
+}
