@@ -158,7 +158,7 @@ impl SimpleConsumerBuilder {
         }
         inbox.set_sources(intake.subscriptions.sources(&intake.session));
         intake.session.tasks().spawn("receive", intake.clone().run(Arc::clone(&inbox)));
-        Ok(SimpleConsumer::new(Arc::new(Core { intake, inbox, hub, limits, build_timeout })))
+        Ok(SimpleConsumer::new(Arc::new(Core { intake, inbox, hub, limits, build_timeout, warned: false.into() })))
     }
 
     /// Connects as [`build`](Self::build) does, for those who call [`receive`](SimpleReceiver::receive) themselves. The
@@ -260,6 +260,7 @@ impl SimpleConsumerBuilder {
             bytes: self.max_buffered_bytes,
             batch: self.connector.limits().max_receive_batch.max(1),
             receives: self.max_receives,
+            largest: self.connector.limits().max_body_size,
         })
     }
 }

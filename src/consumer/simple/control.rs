@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock;
@@ -20,6 +21,8 @@ pub(crate) struct Core {
     pub(crate) hub: Arc<Hub>,
     pub(crate) limits: crate::model::Limits,
     pub(crate) build_timeout: Duration,
+    /// Whether the warning about a changed filter was given (trap R22): once is enough.
+    pub(crate) warned: AtomicBool,
 }
 
 impl Core {
@@ -75,7 +78,8 @@ impl SimpleControl {
         let found = session.route_within(&topic, self.core.build_timeout).await;
         found.map_err(|error| explain(error, &topic))?;
         let before = subscriptions.insert(Subscription { topic: Arc::clone(&topic), filter: filter.clone() });
-        if before.is_some_and(|before| before != filter) {
+        let changed = before.is_some_and(|before| before != filter);
+        if changed && !self.core.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(%topic, "filter changed while consuming: change it in all members of the group, or messages are skipped");
         }
         self.announce();

@@ -18,8 +18,6 @@ pub(crate) struct Inbox {
     state: Mutex<State>,
     /// The plan may have something new to do.
     replan: Notify,
-    /// Bytes were handed out: a response may be read on.
-    room: Notify,
     /// The task has ended: nothing more can arrive.
     finished: CancellationToken,
 }
@@ -44,12 +42,7 @@ enum Phase {
 impl Inbox {
     pub(crate) fn new(planner: Planner) -> Self {
         let state = State { planner, buffer: VecDeque::new(), reader: None, phase: Phase::Idle, expired_unseen: 0 };
-        Self {
-            state: Mutex::new(state),
-            replan: Notify::new(),
-            room: Notify::new(),
-            finished: CancellationToken::new(),
-        }
+        Self { state: Mutex::new(state), replan: Notify::new(), finished: CancellationToken::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -88,7 +81,6 @@ impl Inbox {
     fn gave_room(&self, state: &mut State, delivery: &Delivery) {
         if state.planner.on_taken(delivery.message().weight()) {
             self.replan.notify_one();
-            self.room.notify_waiters();
         }
     }
 
@@ -104,13 +96,15 @@ impl Inbox {
         }
     }
 
-    /// Buffers a message that arrived; gives it back when the consumer is closed.
+    /// Buffers a message that arrived; gives it back when there is no room for it, or the consumer is closed.
     pub(crate) fn put(&self, begun: &mut Begun, delivery: Delivery) -> Result<(), Delivery> {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Closed) {
             return Err(delivery);
         }
-        state.planner.on_message(begun, delivery.message().weight());
+        if !state.planner.on_message(begun, delivery.message().weight()) {
+            return Err(delivery);
+        }
         state.buffer.push_back(delivery);
         Ok(())
     }
@@ -124,19 +118,6 @@ impl Inbox {
         };
         if let Some(reader) = reader {
             reader.wake();
-        }
-    }
-
-    /// Waits while the byte bound is reached.
-    pub(crate) async fn room(&self) {
-        loop {
-            let mut notified = std::pin::pin!(self.room.notified());
-            notified.as_mut().enable();
-            if !self.lock().planner.is_full() {
-                return;
-            }
-            self.wake_reader();
-            notified.await;
         }
     }
 
@@ -196,7 +177,6 @@ impl Inbox {
         let reader = state.reader.take();
         drop(state);
         self.replan.notify_one();
-        self.room.notify_waiters();
         if let Some(reader) = reader {
             reader.wake();
         }

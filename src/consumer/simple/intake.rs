@@ -126,7 +126,6 @@ impl Intake {
                         continue;
                     }
                     self.take_in(inbox, begun, delivery)?;
-                    inbox.room().await;
                 }
                 Some(Ok(ReceiveFrame::Empty { text })) => {
                     tracing::trace!(topic = %begun.source.topic, text, "no message")

@@ -28,6 +28,8 @@ pub(crate) struct Bounds {
     pub(crate) batch: u32,
     /// Most receives under way, over all sources.
     pub(crate) receives: usize,
+    /// Bytes of the largest message there may be: what each may weigh before one was seen.
+    pub(crate) largest: usize,
 }
 
 /// A topic on a broker.
@@ -65,8 +67,6 @@ pub(crate) struct Begun {
     pub(crate) source: SourceKey,
     pub(crate) max: u32,
     pub(crate) at: Instant,
-    /// Bytes set aside for it.
-    pub(crate) bytes: usize,
     /// How many of its messages have arrived.
     pub(crate) arrived: u32,
 }
@@ -91,10 +91,10 @@ pub(crate) struct Planner {
     under_way: usize,
     held_messages: usize,
     held_bytes: usize,
-    reserved_messages: usize,
-    reserved_bytes: usize,
-    /// Bytes of a message, smoothed, leaning to the larger.
-    weight: usize,
+    /// Messages that receives under way may still bring.
+    reserved: usize,
+    /// Bytes of a message, smoothed, leaning to the larger; unknown before the first.
+    weight: Option<usize>,
     paused: bool,
 }
 
@@ -108,9 +108,8 @@ impl Planner {
             under_way: 0,
             held_messages: 0,
             held_bytes: 0,
-            reserved_messages: 0,
-            reserved_bytes: 0,
-            weight: (bounds.bytes / bounds.messages.max(1)).clamp(1, 16 << 10),
+            reserved: 0,
+            weight: None,
             paused: false,
         }
     }
@@ -151,15 +150,15 @@ impl Planner {
     /// What to do at `now`; a `Receive` counts as under way from here on.
     pub(crate) fn next(&mut self, now: Instant) -> (Step, Option<Begun>) {
         let max = self.room();
-        if self.paused || max == 0 || self.under_way >= self.bounds.receives || self.sources.is_empty() {
+        if self.paused || max == 0 || self.under_way >= self.bounds.receives {
             return (Step::Wait, None);
         }
-        let count = self.sources.len();
+        let (count, is_blind) = (self.sources.len(), self.weight.is_none());
         let mut earliest: Option<Instant> = None;
         for k in 0..count {
             let index = (self.turn + k) % count;
             let source = &mut self.sources[index];
-            if source.under_way >= source.width {
+            if source.under_way >= if is_blind { 1 } else { source.width } {
                 continue;
             }
             match source.not_before {
@@ -168,15 +167,8 @@ impl Planner {
                     source.under_way += 1;
                     self.turn = (index + 1) % count;
                     self.under_way += 1;
-                    let begun = Begun {
-                        source: source.key.clone(),
-                        max,
-                        at: now,
-                        bytes: self.weight.saturating_mul(max as usize),
-                        arrived: 0,
-                    };
-                    self.reserved_messages += max as usize;
-                    self.reserved_bytes += begun.bytes;
+                    self.reserved += max as usize;
+                    let begun = Begun { source: source.key.clone(), max, at: now, arrived: 0 };
                     return (Step::Receive { source: begun.source.clone(), max }, Some(begun));
                 }
             }
@@ -184,58 +176,66 @@ impl Planner {
         (earliest.map_or(Step::Wait, Step::SleepUntil), None)
     }
 
-    /// How many messages the next receive may ask for: a whole batch, or none until there is room for one, so that a
-    /// slow reader causes few full receives and not many small ones.
+    /// What one receive asks for at most: idle sources keep a poll parked, and all of these together must fit.
+    fn share(&self) -> usize {
+        let sources = self.sources.len().max(1);
+        let by_bytes = self.bounds.bytes / self.weight.unwrap_or(self.bounds.largest).max(1);
+        (self.bounds.batch as usize).min(self.bounds.messages / sources).min(by_bytes / sources).max(1)
+    }
+
+    /// How many messages the next receive may ask for: its share, or none until there is room for half of it, so that a
+    /// slow reader causes few large receives and not many small ones.
     fn room(&self) -> u32 {
-        let whole = (self.bounds.batch as usize).min(self.bounds.messages);
-        let messages = self.bounds.messages.saturating_sub(self.held_messages + self.reserved_messages);
-        let bytes = self.bounds.bytes.saturating_sub(self.held_bytes + self.reserved_bytes);
-        let by_bytes = bytes / self.weight.max(1);
-        let room = messages.min(by_bytes).min(whole);
-        // Large messages never leave room for a whole batch: half of the byte bound is room enough.
-        let enough = whole.min((self.bounds.bytes / 2 / self.weight.max(1)).max(1));
-        let alone = self.held_messages + self.reserved_messages == 0;
+        let share = self.share();
+        let room = match self.weight {
+            None => share,
+            Some(weight) => {
+                let messages = self.bounds.messages.saturating_sub(self.held_messages + self.reserved);
+                let expected = self.held_bytes.saturating_add(self.reserved.saturating_mul(weight));
+                messages.min(self.bounds.bytes.saturating_sub(expected) / weight.max(1)).min(share)
+            }
+        };
+        let is_alone = self.held_messages + self.reserved == 0;
         match room {
-            0 if alone => 1,
-            room if room >= enough || alone => u32::try_from(room).unwrap_or(u32::MAX),
+            0 if is_alone => 1,
+            room if is_alone || room >= share.div_ceil(2) => u32::try_from(room).unwrap_or(u32::MAX),
             _ => 0,
         }
     }
 
-    /// Whether a response may go on being read: more bytes are not taken in before some were handed out.
-    pub(crate) fn is_full(&self) -> bool {
-        self.held_bytes >= self.bounds.bytes && self.held_messages > 0
-    }
-
-    /// A message arrived and is buffered now.
-    pub(crate) fn on_message(&mut self, begun: &mut Begun, bytes: usize) {
-        self.held_messages += 1;
-        self.held_bytes += bytes;
+    /// A message arrived. `false`: it is heavier than was expected, there is no room for it, and it must be given back.
+    pub(crate) fn on_message(&mut self, begun: &mut Begun, bytes: usize) -> bool {
         begun.arrived += 1;
         if begun.arrived <= begun.max {
-            self.reserved_messages = self.reserved_messages.saturating_sub(1);
+            self.reserved = self.reserved.saturating_sub(1);
         }
-        let share = begun.bytes.min(bytes);
-        begun.bytes -= share;
-        self.reserved_bytes = self.reserved_bytes.saturating_sub(share);
         // Larger ones count at once, smaller ones slowly: too high a guess costs a smaller batch, too low a one memory.
-        self.weight = if bytes > self.weight { bytes } else { self.weight - (self.weight - bytes) / 16 }.max(1);
+        self.weight = Some(match self.weight {
+            Some(known) if known > bytes => known - (known - bytes) / 16,
+            _ => bytes,
+        });
+        let has_room =
+            self.held_messages < self.bounds.messages && self.held_bytes.saturating_add(bytes) <= self.bounds.bytes;
+        let fits = has_room || self.held_messages == 0;
+        if fits {
+            self.held_messages += 1;
+            self.held_bytes += bytes;
+        }
+        fits
     }
 
     /// A buffered message was handed out or released. `true`: there is room again for a receive.
     pub(crate) fn on_taken(&mut self, bytes: usize) -> bool {
-        let (before, full) = (self.room(), self.is_full());
+        let before = self.room();
         self.held_messages = self.held_messages.saturating_sub(1);
         self.held_bytes = self.held_bytes.saturating_sub(bytes);
-        (before == 0 && self.room() > 0) || (full && !self.is_full())
+        before == 0 && self.room() > 0
     }
 
     /// A receive ended. An error that no retry can mend is given back.
     pub(crate) fn on_done(&mut self, begun: &Begun, outcome: Outcome, now: Instant, jitter: f64) -> Result<(), Error> {
         self.under_way = self.under_way.saturating_sub(1);
-        self.reserved_messages =
-            self.reserved_messages.saturating_sub(begun.max.saturating_sub(begun.arrived) as usize);
-        self.reserved_bytes = self.reserved_bytes.saturating_sub(begun.bytes);
+        self.reserved = self.reserved.saturating_sub(begun.max.saturating_sub(begun.arrived) as usize);
         let (widest, sources) = (self.bounds.receives, self.sources.len().max(1));
         let Some(source) = self.sources.iter_mut().find(|source| source.key == begun.source) else {
             return Ok(()); // unsubscribed meanwhile

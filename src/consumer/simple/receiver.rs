@@ -62,7 +62,7 @@ impl SimpleReceiver {
 
     async fn receive_once(&self, max: u32, invisible: Duration) -> Result<Vec<Delivery>> {
         let Intake { session, leases, options, .. } = &self.intake;
-        let begun = Begun { source: self.next_source()?, max, at: clock::now(), bytes: 0, arrived: 0 };
+        let begun = Begun { source: self.next_source()?, max, at: clock::now(), arrived: 0 };
         let (at, request) = self.intake.prepare(&begun, invisible, options.await_duration).await?;
         let call = session.wire().receive(&at, &request).await;
         let mut frames = call.inspect_err(|error| session.report(&at, error))?;

@@ -79,7 +79,7 @@ mod with_rustls {
     fn roots(options: &TlsOptions) -> Result<RootCertStore> {
         let mut roots = RootCertStore::clone(system_roots());
         let Some(pem) = &options.extra_roots else { return Ok(roots) };
-        let refuse = |rule: &str| Error::config("extra TLS roots", format_args!("{} bytes of PEM", pem.len()), rule);
+        let refuse = |rule: &str| Error::config("ca_certificate", format_args!("{} bytes of PEM", pem.len()), rule);
         let mut found = false;
         for certificate in CertificateDer::pem_slice_iter(pem) {
             let certificate = certificate.map_err(|error| refuse(&format!("are not PEM: {error}")))?;

@@ -108,7 +108,7 @@ async fn an_endpoint_that_is_none_is_an_error_and_not_a_panic() {
     for endpoint in [Endpoint::new("no host", 1), Endpoint::new("", 1), Endpoint::new("a/b", 1)] {
         let error = route_error(&endpoint, config()).await;
         assert!(matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::Unavailable), "{error:?}");
-        assert_eq!(error.operation(), Some(Operation::QueryRoute));
+        assert_eq!(error.endpoint(), Some(&endpoint), "{error:?}");
     }
 }
 
