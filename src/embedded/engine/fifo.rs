@@ -37,6 +37,8 @@ pub(crate) struct FifoQueue {
     popped_at: Millis,
     attempt_id: Option<Box<str>>,
     entries: Vec<Entry>,
+    /// Pops up to this time were ended by a fault: their handles count as expired, whatever time they carry.
+    ended: Option<Millis>,
     /// The number of this queue's timer, kept for the engine.
     number: Option<usize>,
     /// When the timer is set to, kept for the engine.
@@ -161,6 +163,16 @@ impl FifoQueue {
 
     fn is_blocked(&self, now: Millis) -> bool {
         self.blocked_until().is_some_and(|until| until > now)
+    }
+
+    /// Ends the last pop; its handles are expired from now on.
+    pub(crate) fn end_all(&mut self, at: Millis) -> usize {
+        self.ended = Some(self.popped_at);
+        self.cut(at, |_| true)
+    }
+
+    pub(crate) fn was_ended(&self, popped_at: Millis) -> bool {
+        self.ended.is_some_and(|ended| popped_at <= ended)
     }
 
     /// How many messages the queue waits for.

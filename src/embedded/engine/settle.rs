@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::content::{Millis, Record};
+use super::fifo::FifoQueue;
 use super::handle::{Handle, Source};
 use super::invisible::Lease;
+use super::renew::Renewer;
 use super::topic::TopicType;
 use super::{Engine, Refusal};
 
@@ -144,8 +146,7 @@ impl Engine {
 
     fn validate<'a>(&self, claim: &Claim<'a>, now: Millis) -> Result<Valid<'a>, Refusal> {
         let handle = Handle::parse(claim.handle).ok_or_else(|| Refusal::Unreadable(claim.handle.into()))?;
-        let ended = !handle.ordered && self.leases.was_ended(handle.lease);
-        if (ended || handle.expires_at() <= now) && !self.renewed_here(claim, &handle) {
+        if (self.was_ended(claim, &handle) || handle.expires_at() <= now) && !self.renewed_here(claim, &handle) {
             return Err(Refusal::Expired);
         }
         let broker = self.reachable(handle.broker, now)?;
@@ -157,18 +158,26 @@ impl Engine {
         Ok(Valid { handle, broker })
     }
 
+    fn was_ended(&self, claim: &Claim<'_>, handle: &Handle<'_>) -> bool {
+        if handle.ordered {
+            return self.ordered_queue(claim, handle).is_some_and(|fifo| fifo.was_ended(handle.popped_at));
+        }
+        self.leases.was_ended(handle.lease)
+    }
+
     /// The proxy that renews a lease maps the first handle to the newest one; another proxy sees it expired.
     fn renewed_here(&self, claim: &Claim<'_>, handle: &Handle<'_>) -> bool {
         let renewer = if handle.ordered {
-            let progress =
-                self.broker(handle.broker).and_then(|b| self.groups.get(claim.group)?.topics.get(claim.topic)?.get(b));
-            progress
-                .and_then(|progress| progress.fifo.get(handle.queue as usize))
-                .and_then(|fifo| fifo.renewed_by(handle.offset, handle.popped_at))
+            self.ordered_queue(claim, handle).and_then(|fifo| fifo.renewed_by(handle.offset, handle.popped_at))
         } else {
             self.leases.get(handle.lease).and_then(|lease| lease.renewer.as_ref())
         };
         renewer.is_some_and(|renewer| renewer.proxy == claim.proxy)
+    }
+
+    fn ordered_queue(&self, claim: &Claim<'_>, handle: &Handle<'_>) -> Option<&FifoQueue> {
+        let progress = self.groups.get(claim.group)?.topics.get(claim.topic)?.get(self.broker(handle.broker)?)?;
+        progress.fifo.get(handle.queue as usize)
     }
 
     fn place_exists(&self, claim: &Claim<'_>, handle: &Handle<'_>, broker: usize) -> bool {
@@ -202,19 +211,19 @@ impl Engine {
 
     /// Ends every lease at `at`. Returns how many there were.
     pub(crate) fn expire_leases(&mut self, at: Millis) -> usize {
-        self.leases.end_all(at) + self.cut_ordered(at, |_| true)
+        self.leases.end_all(at) + self.cut_ordered(|fifo| fifo.end_all(at))
     }
 
-    fn cut(&mut self, at: Millis, matches: impl Fn(Option<&super::renew::Renewer>) -> bool) -> usize {
-        self.leases.cut(at, |lease| matches(lease.renewer.as_ref())) + self.cut_ordered(at, matches)
+    fn cut(&mut self, at: Millis, matches: impl Fn(Option<&Renewer>) -> bool) -> usize {
+        self.leases.cut(at, |lease| matches(lease.renewer.as_ref())) + self.cut_ordered(|fifo| fifo.cut(at, &matches))
     }
 
-    fn cut_ordered(&mut self, at: Millis, matches: impl Fn(Option<&super::renew::Renewer>) -> bool) -> usize {
+    fn cut_ordered(&mut self, cut: impl Fn(&mut FifoQueue) -> usize) -> usize {
         let mut count = 0;
         for timer in 0..self.ordered.len() {
             let super::OrderedQueue { group, topic, broker, queue } = self.ordered[timer].clone();
             let progress = super::progress(&mut self.groups, &group, &topic, broker);
-            count += progress.map_or(0, |progress| progress.fifo[queue].cut(at, &matches));
+            count += progress.map_or(0, |progress| cut(&mut progress.fifo[queue]));
             self.set_ordered_timer(&group, &topic, broker, queue);
         }
         count

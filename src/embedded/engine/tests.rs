@@ -289,6 +289,24 @@ fn an_ordered_queue_wakes_its_group_when_it_is_free() {
     assert_eq!((engine.waiting("g", "t", 90_000), engine.in_flight("g", "t", 90_000)), (0, 0));
 }
 
+#[test]
+fn leases_that_were_made_to_expire_refuse_their_handles() {
+    for fifo in [false, true] {
+        let mut engine = engine(1);
+        engine.create_group("g", GroupConfig { fifo, max_attempts: 9 });
+        send(&mut engine, "a", 0);
+        let held = pop(&mut engine, "g", 1, 0).remove(0).handle;
+        assert_eq!(engine.expire_leases(5), 1);
+        assert_eq!(engine.next_deadline(), Some(5));
+        engine.advance(5);
+        assert_eq!(engine.ack(&claim(&held), 5), Err(Refusal::Expired), "fifo: {fifo}");
+        let again = pop(&mut engine, "g", 1, 5);
+        assert_eq!(seen(&again), [("a", 2)]);
+        assert_eq!(engine.ack(&claim(&again[0].handle), 6), Ok(()));
+        assert_eq!((engine.in_flight("g", "t", 6), engine.waiting("g", "t", 6)), (0, 0));
+    }
+}
+
 mod properties {
     use std::collections::{HashMap, HashSet};
 
