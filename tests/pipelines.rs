@@ -1,4 +1,9 @@
 //! Pipelines as users write them, with real bodies, on the embedded broker. Their futures are `Send`.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::future_not_send,
+    reason = "the rules on time, tasks and threads are for the library; tests are its users"
+)]
 
 mod support;
 

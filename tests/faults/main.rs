@@ -6,6 +6,11 @@
 //!
 //! Without a server (`CLUSTER_SH` and `ACCESS_POINT` in the environment) nothing is checked, and one line says so; with
 //! `REAL_SERVER_REQUIRED=1` that is a failure. The faults concern everybody, so the tests run one after the other.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::future_not_send,
+    reason = "the rules on time, tasks and threads are for the library; tests are its users"
+)]
 
 #[path = "../apache/admin.rs"]
 mod admin;

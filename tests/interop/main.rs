@@ -7,6 +7,11 @@
 //!
 //! Both need Java and Python, see README.md here; without the environment nothing is checked, and one line says so. With
 //! `REAL_SERVER_REQUIRED=1` that is a failure.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::future_not_send,
+    reason = "the rules on time, tasks and threads are for the library; tests are its users"
+)]
 
 #[path = "../apache/admin.rs"]
 mod admin;
