@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::consumer::simple::SimpleConsumerBuilder;
 use crate::error::{Error, Result};
-use crate::model::{AccessPoint, Credentials, Limits, Scheme};
+use crate::model::{AccessPoint, Credentials, Limits, Scheme, check_namespace};
 use crate::producer::ProducerBuilder;
 use crate::session::{Connector, RouteEndpoints};
 use crate::transport::grpc::{GrpcConfig, TlsOptions};
@@ -155,6 +155,12 @@ impl ClientBuilder {
             if value.is_zero() || value > Duration::from_secs(24 * 3600) {
                 return Err(Error::config(field, format!("{value:?}"), "must be longer than zero and at most a day"));
             }
+        }
+        if let Some(credentials) = &self.credentials {
+            credentials.check()?;
+        }
+        if !self.namespace.is_empty() {
+            check_namespace(&self.namespace)?;
         }
         let grpc = GrpcConfig {
             client_id: "".into(),

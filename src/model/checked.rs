@@ -13,6 +13,11 @@ pub(crate) fn check_group(name: &str, limits: &Limits) -> Result<()> {
     check_name("consumer group", name, limits.max_group_length)
 }
 
+/// A namespace: the same letters; how long it may be is the server's affair.
+pub(crate) fn check_namespace(name: &str) -> Result<()> {
+    check_name("namespace", name, usize::MAX)
+}
+
 fn check_name(field: &str, name: &str, max: usize) -> Result<()> {
     if name.is_empty() {
         return Err(Error::config(field, name, "must not be empty"));

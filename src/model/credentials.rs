@@ -1,6 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
+
 /// The access key and secret key that requests are signed with (RocketMQ ACL).
 ///
 /// The secret and the token never appear in `Debug`, logs or errors.
@@ -28,6 +30,26 @@ impl Credentials {
     #[must_use]
     pub fn access_key(&self) -> &str {
         &self.access_key
+    }
+
+    /// They travel in a header: an access key of visible ASCII, without what separates the parts of the header.
+    pub(crate) fn check(&self) -> Result<()> {
+        let is_fit = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
+        if !is_fit(&self.access_key) || self.access_key.contains([',', '=', '/']) {
+            let rule = "the access key must be of visible ASCII characters without `,`, `=` and `/`";
+            return Err(Error::config("credentials", self.access_key.escape_debug(), rule));
+        }
+        if self.secret_key.is_empty() {
+            return Err(Error::config("credentials", "", "the secret key must not be empty"));
+        }
+        if self.token().is_some_and(|token| !is_fit(token)) {
+            return Err(Error::config(
+                "credentials",
+                "(token)",
+                "the session token must be of visible ASCII characters",
+            ));
+        }
+        Ok(())
     }
 
     pub(crate) fn secret_key(&self) -> &str {

@@ -21,7 +21,7 @@ pub use outbound::OutboundMessage;
 pub use properties::Properties;
 pub use queue::{MessageQueue, Offset};
 
-pub(crate) use checked::{check_group, check_topic};
+pub(crate) use checked::{check_group, check_namespace, check_topic};
 pub(crate) use endpoint::{AccessPoint, Scheme};
 pub(crate) use group::{FilterKind, Subscription};
 pub(crate) use message::{MessageId, MessageParts};

@@ -79,6 +79,9 @@ impl SimpleControl {
         found.map_err(|error| explain(error, &topic))?;
         let before = subscriptions.insert(Subscription { topic: Arc::clone(&topic), filter: filter.clone() });
         let changed = before.is_some_and(|before| before != filter);
+        if changed {
+            self.release_buffered(&topic); // the new filter judges them when they come again
+        }
         if changed && !self.core.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(%topic, "filter changed while consuming: change it in all members of the group, or messages are skipped");
         }
@@ -90,11 +93,15 @@ impl SimpleControl {
     /// `false`: it was not subscribed.
     pub fn unsubscribe(&self, topic: &str) -> bool {
         let was_there = self.core.intake.subscriptions.remove(topic);
+        self.release_buffered(topic);
+        self.announce();
+        was_there
+    }
+
+    fn release_buffered(&self, topic: &str) {
         for unseen in self.core.inbox.take_topic(topic) {
             unseen.release();
         }
-        self.announce();
-        was_there
     }
 
     fn announce(&self) {

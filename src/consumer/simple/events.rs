@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_channel::mpsc;
-use futures_core::Stream;
+use futures_core::{FusedStream, Stream};
 
 use crate::lease::LeaseEvent;
 
@@ -42,6 +42,12 @@ impl Stream for Events {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         Pin::new(&mut self.receiver).poll_next(cx)
+    }
+}
+
+impl FusedStream for Events {
+    fn is_terminated(&self) -> bool {
+        self.receiver.is_terminated()
     }
 }
 

@@ -32,7 +32,7 @@ pub enum OnMalformed {
 }
 
 /// How long an answer that is being read may take at the end.
-const LAST_ANSWERS: Duration = Duration::from_millis(100);
+pub(crate) const LAST_ANSWERS: Duration = Duration::from_millis(100);
 /// How long a goodbye may take: the server forgets this client by itself too.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -119,10 +119,8 @@ impl Intake {
                 Some(Ok(ReceiveFrame::Message { message, handle })) => {
                     let delivery =
                         self.lease(&origin, message, handle, now, self.options.invisible, self.options.renewal);
-                    if version != self.subscriptions.version()
-                        && self.subscriptions.filter(&begun.source.topic).is_none()
-                    {
-                        delivery.release(); // unsubscribed while the server was waiting for it
+                    if version != self.subscriptions.version() && !self.is_wanted(&request) {
+                        delivery.release(); // asked for before the subscription was changed
                         continue;
                     }
                     self.take_in(inbox, begun, delivery)?;
@@ -133,6 +131,10 @@ impl Intake {
                 Some(Ok(ReceiveFrame::DeliveryTimestamp(time))) => tracing::trace!(?time, "the server's clock"),
             }
         }
+    }
+
+    fn is_wanted(&self, request: &ReceiveRequest) -> bool {
+        self.subscriptions.filter(&request.scope.topic).as_ref() == Some(&request.filter)
     }
 
     /// Where to ask, and what.

@@ -1,13 +1,15 @@
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::consumer::simple::Delivery;
 use crate::consumer::simple::control::ShutdownReport;
-use crate::consumer::simple::intake::Intake;
+use crate::consumer::simple::intake::{Intake, LAST_ANSWERS};
 use crate::consumer::simple::planner::{Begun, SourceKey};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::lease::{LeaseStats, Renewal};
@@ -20,13 +22,18 @@ use crate::transport::ReceiveFrame;
 /// Each call asks one broker for one topic; calls take turns over all of them. Nothing is buffered, and leases are not
 /// renewed: settle within the invisible duration, or [extend](crate::Receipt::extend) it.
 pub struct SimpleReceiver {
+    worker: Arc<Worker>,
+}
+
+/// What a call needs; it outlives the call, so that a cancelled one can give back what was on its way.
+struct Worker {
     intake: Intake,
     turn: Mutex<usize>,
 }
 
 impl SimpleReceiver {
     pub(crate) fn new(intake: Intake) -> Self {
-        Self { intake, turn: Mutex::new(fastrand::usize(..1 << 16)) }
+        Self { worker: Arc::new(Worker { intake, turn: Mutex::new(fastrand::usize(..1 << 16)) }) }
     }
 
     /// Receives up to `max` messages (1 to 32 on Apache's servers), hidden from others for `invisible` (10 s to 12 h on
@@ -44,6 +51,43 @@ impl SimpleReceiver {
         if invisible.is_zero() {
             return Err(Error::argument("invisible", "0 s", "must be longer than zero"));
         }
+        let (answer, told) = oneshot::channel();
+        let worker = Arc::clone(&self.worker);
+        self.worker.intake.session.tasks().spawn("plain receive", worker.answer(max, invisible, answer));
+        match told.await {
+            Ok(outcome) => outcome.map(|mut arrived| std::mem::take(&mut arrived.0)),
+            Err(_) => Err(Error::closed("receiver")),
+        }
+    }
+
+    /// How the leases stand.
+    #[must_use]
+    pub fn stats(&self) -> LeaseStats {
+        self.worker.intake.leases.stats()
+    }
+
+    /// Waits for the receipts that are held and for every settlement to be answered, and says goodbye; at most `deadline`.
+    pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
+        self.worker.intake.end(deadline).await
+    }
+}
+
+impl Worker {
+    /// Receives for a call. When that is cancelled, an answer on its way is still read, and given back: once the server has
+    /// written it, nobody else gets these messages before their invisible duration is over.
+    async fn answer(self: Arc<Self>, max: u32, invisible: Duration, mut answer: oneshot::Sender<Result<Unseen>>) {
+        let mut receiving = pin!(self.receive(max, invisible));
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut receiving => Some(outcome),
+            () = answer.closed() => clock::timeout(LAST_ANSWERS, receiving).await,
+        };
+        if let Some(outcome) = outcome {
+            drop(answer.send(outcome)); // what nobody takes is given back by its drop
+        }
+    }
+
+    async fn receive(&self, max: u32, invisible: Duration) -> Result<Unseen> {
         let until = clock::now() + self.intake.options.await_duration;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         loop {
@@ -60,7 +104,7 @@ impl SimpleReceiver {
         }
     }
 
-    async fn receive_once(&self, max: u32, invisible: Duration) -> Result<Vec<Delivery>> {
+    async fn receive_once(&self, max: u32, invisible: Duration) -> Result<Unseen> {
         let Intake { session, leases, options, .. } = &self.intake;
         let begun = Begun { source: self.next_source()?, max, at: clock::now(), arrived: 0 };
         let (at, request) = self.intake.prepare(&begun, invisible, options.await_duration).await?;
@@ -89,7 +133,7 @@ impl SimpleReceiver {
                 }
             }
         }
-        Ok(std::mem::take(&mut arrived.0))
+        Ok(arrived)
     }
 
     fn next_source(&self) -> Result<SourceKey> {
@@ -102,20 +146,9 @@ impl SimpleReceiver {
         let index = *turn % sources.len();
         Ok(sources.swap_remove(index))
     }
-
-    /// How the leases stand.
-    #[must_use]
-    pub fn stats(&self) -> LeaseStats {
-        self.intake.leases.stats()
-    }
-
-    /// Waits for the receipts that are held and for every settlement to be answered, and says goodbye; at most `deadline`.
-    pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
-        self.intake.end(deadline).await
-    }
 }
 
-/// Gives back what arrived when the call is cancelled.
+/// Gives back what arrived when nobody takes it.
 struct Unseen(Vec<Delivery>);
 
 impl Drop for Unseen {
@@ -129,7 +162,7 @@ impl Drop for Unseen {
 impl fmt::Debug for SimpleReceiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SimpleReceiver")
-            .field("group", &self.intake.options.group)
+            .field("group", &self.worker.intake.options.group)
             .field("leases", &self.stats())
             .finish()
     }
