@@ -38,7 +38,11 @@ fn run<F: Future<Output = ()>>(runtime: &Runtime, count: u64, work: fn(SimpleCon
 }
 
 async fn dropped(consumer: SimpleConsumer, count: usize) {
-    consumer.take(count).for_each(|delivery| async move { drop(delivery) }).await;
+    let dropping = consumer.take(count).for_each(|delivery| {
+        drop(delivery);
+        future::ready(())
+    });
+    dropping.await;
 }
 
 async fn by_sink(consumer: SimpleConsumer, count: usize) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::lease::entry::Grant;
 use crate::lease::receipt::Receipt;
+use crate::lease::slab::SlotId;
 use crate::lease::table::{Effects, Table};
 use crate::lease::work::{AckBatch, Single, Work};
 use crate::lease::{Endpoints, EventHandler, LeaseOptions, LeaseStats, Origin};
@@ -36,6 +38,8 @@ pub(super) struct Shared {
     work: Notify,
     idle: Notify,
     events: EventHandler,
+    /// As [`Table::has_lost`], to be read without the lock: a look at every message costs nothing while all is well.
+    has_lost: AtomicBool,
 }
 
 impl Shared {
@@ -44,11 +48,18 @@ impl Shared {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let result = f(&mut table);
         let effects = table.take_effects();
+        if table.has_lost() {
+            self.has_lost.store(true, Ordering::Release);
+        }
         drop(table);
         if let Some(effects) = effects {
             self.perform(effects);
         }
         result
+    }
+
+    pub(super) fn is_lost(&self, id: SlotId) -> bool {
+        self.has_lost.load(Ordering::Acquire) && self.with(|table| table.is_lost(id))
     }
 
     fn perform(&self, effects: Effects) {
@@ -80,7 +91,13 @@ impl Leases {
         events: EventHandler,
     ) -> Self {
         let table = Mutex::new(Table::new(options));
-        let shared = Arc::new(Shared { table, work: Notify::new(), idle: Notify::new(), events });
+        let shared = Arc::new(Shared {
+            table,
+            work: Notify::new(),
+            idle: Notify::new(),
+            events,
+            has_lost: AtomicBool::new(false),
+        });
         let keeper = Keeper { shared: Arc::clone(&shared), wire, endpoints };
         tasks.spawn("lease keeper", keeper.run());
         Self { owner: Arc::new(Owner { shared }) }

@@ -99,7 +99,7 @@ impl Receipt {
     /// Whether the message is no longer ours; see [`lost`](Self::lost).
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        self.owner.as_ref().is_none_or(|owner| owner.shared.with(|table| table.is_lost(self.id)))
+        self.owner.as_ref().is_none_or(|owner| owner.shared.is_lost(self.id))
     }
 
     /// Gives a message back that no user saw: it comes again soon, and costs no delivery attempt where the server can do

@@ -205,6 +205,11 @@ impl Table {
         self.closed || self.leases.get(id).is_none_or(|lease| lease.lost)
     }
 
+    /// Whether any lease was ever lost: until then, [`is_lost`](Self::is_lost) need not be asked.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.closed || self.stats.lost > 0
+    }
+
     /// When to ask [`next`](Self::next) again if nothing happens before. Perhaps too early, never too late.
     pub(crate) fn next_wake(&mut self) -> Option<Instant> {
         self.keeper_wakes_at = self.timers.next();

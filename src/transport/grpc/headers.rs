@@ -65,7 +65,9 @@ impl Headers {
             headers.insert(http::header::AUTHORIZATION, authorization);
         }
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        if let Ok(id) = HeaderValue::try_from(format!("{:08x}-{number:x}", self.prefix)) {
+        if let Ok(mut id) = HeaderValue::try_from(format!("{:08x}-{number:x}", self.prefix)) {
+            // Not a secret: it keeps a value that never comes again out of HPACK's table, where it would push out the rest.
+            id.set_sensitive(true);
             headers.insert(REQUEST_ID, id);
         }
         MetadataMap::from_headers(headers)
