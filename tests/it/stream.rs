@@ -249,7 +249,8 @@ async fn what_was_buffered_comes_before_the_error() {
     send_all(&rig.producer().await, TOPIC, numbered(30)).await;
     let mut consumer = rig.consumer().await;
     let first = next(&mut consumer).await;
-    tokio::time::sleep(secs(1)).await; // the rest is received and buffered
+    let control = consumer.control();
+    eventually(secs(5), "a full buffer", || control.stats().buffered_messages == 29).await;
     rig.broker.faults().on(Rpc::ReceiveMessage).always().status(40300, "no right to read this topic");
     send_all(&rig.producer().await, TOPIC, ["wakes a poll"]).await;
     tokio::time::sleep(secs(60)).await;
