@@ -55,6 +55,23 @@ async fn s1_a_producer_that_may_not_repeat_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn s1_a_connection_cut_in_the_middle_of_a_send_is_an_attempt_that_may_have_stored_it() {
+    let rig = Rig::start(builder()).await;
+    // 1: never repeat such a send.
+    let producer = rig.client.producer().max_attempts(1).build().await.expect("build");
+    send_all(&producer, TOPIC, ["warm"]).await;
+    rig.broker.faults().on(Rpc::SendMessage).disconnect();
+    let failed = within(secs(60), "send", producer.send(message("cut"))).await.expect_err("it may be stored already");
+    assert!(failed.may_have_been_stored(), "{failed:?}");
+    assert_eq!(&failed.into_message().body()[..], b"cut");
+    // With more attempts it is repeated, and the receipt says so.
+    let producer = rig.producer().await;
+    rig.broker.faults().on(Rpc::SendMessage).disconnect();
+    let receipt = within(secs(60), "send", producer.send(message("cut"))).await.expect("send");
+    assert_eq!(receipt.attempts(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn s2_a_failed_send_gives_the_message_back_and_the_others_are_untouched() {
     let rig = Rig::start(builder()).await;
     let producer = rig.producer().await;
