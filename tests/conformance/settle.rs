@@ -111,7 +111,8 @@ pub(crate) async fn r8_acks_of_one_batch_are_judged_one_by_one(cluster: &dyn Clu
         assert_eq!(answer, expected, "ack {n}");
     }
     let again = take(&mut consumer, 4).await;
-    assert!(again.iter().all(|delivery| delivery.message().delivery_attempt() == 2));
+    let attempts: Vec<_> = again.iter().map(|delivery| delivery.message().delivery_attempt()).collect();
+    assert!(attempts.iter().all(|attempt| *attempt >= 2), "{attempts:?}");
     join_all(again.into_iter().map(rocketmq_stream::Delivery::ack)).await;
     nothing_for(secs(3), &mut consumer).await;
 }

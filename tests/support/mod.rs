@@ -13,7 +13,7 @@ use futures::prelude::*;
 use rocketmq_stream::{Delivery, Message, OutboundMessage, Producer, SendReceipt, SimpleConsumer};
 
 /// Longer than anything a test waits for in vain.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Seconds, shorter to read.
 pub(crate) const fn secs(seconds: u64) -> Duration {
