@@ -45,7 +45,7 @@ pub(crate) async fn topics_are_subscribed_and_unsubscribed_at_run_time(cluster: 
     nothing_for(secs(6), &mut consumer).await;
 
     let mut other = client.simple_consumer(&group).subscribe(&one, Filter::all()).build().await.expect("build");
-    let delivery = within(secs(25), "what was left behind", next(&mut other)).await;
+    let delivery = within(secs(150), "what was left behind", next(&mut other)).await;
     assert_eq!((text(delivery.message()), delivery.message().delivery_attempt()), ("left behind", 1));
     delivery.ack().await.expect("ack");
 
