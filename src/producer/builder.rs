@@ -63,7 +63,7 @@ impl ProducerBuilder {
         self
     }
 
-    /// After how many attempts that may have stored the message (no answer in time, or an inner error of the server) it is given
+    /// After how many attempts that may have stored the message (no answer in time, a connection cut in the middle, or an inner error of the server) it is given
     /// up. Each repeat may store a copy, with the same message id. 1: never repeat such a send. Defaults to 3.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;

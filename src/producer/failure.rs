@@ -26,7 +26,8 @@ pub(crate) fn judge(error: &Error, topic_known: bool) -> Failure {
     match (verdict(Operation::Send, error), error.kind()) {
         (Verdict::GiveUp, _) => Failure::Final,
         (Verdict::Retry, ErrorKind::Throttled) => Failure::Throttled,
-        (Verdict::Retry, ErrorKind::Unavailable) => Failure::Outage,
+        // A connection that could not be opened; one that was cut in the middle of a request is counted.
+        (Verdict::Retry, ErrorKind::Unavailable) if !may_have_stored(error) => Failure::Outage,
         (Verdict::Retry, _) => Failure::Counted,
     }
 }
@@ -63,7 +64,7 @@ mod tests {
             (Kind::Server, "inner error", true, Failure::Counted, true),
             (Kind::Server, "connect to 10.0.0.1:10911 failed", true, Failure::Outage, false),
             (Kind::Server, "send request to 10.0.0.1:10911 failed", true, Failure::Outage, true),
-            (Kind::Unavailable, "connection reset", true, Failure::Outage, true),
+            (Kind::Unavailable, "connection reset", true, Failure::Counted, true),
             (Kind::NotFound, "no topic route info", true, Failure::Outage, false),
             (Kind::NotFound, "no topic route info", false, Failure::Final, false),
             (Kind::Throttled, "too many requests", true, Failure::Throttled, false),
