@@ -74,6 +74,18 @@ pub enum Operation {
     EndTransaction,
     /// Saying goodbye to a server.
     Terminate,
+    /// Pulling messages by offset.
+    Pull,
+    /// Asking for an offset: committed, lowest, highest, or for a time.
+    QueryOffset,
+    /// Committing an offset.
+    CommitOffset,
+    /// Asking who is in a consumer group, and how it consumes.
+    QueryGroup,
+    /// Having the server check a filter.
+    CheckFilter,
+    /// Loading or saving a checkpoint.
+    Checkpoint,
 }
 
 impl fmt::Display for Operation {
@@ -91,6 +103,12 @@ impl fmt::Display for Operation {
             Self::Recall => "recall",
             Self::EndTransaction => "end transaction",
             Self::Terminate => "notify termination",
+            Self::Pull => "pull",
+            Self::QueryOffset => "query offset",
+            Self::CommitOffset => "commit offset",
+            Self::QueryGroup => "query consumer group",
+            Self::CheckFilter => "check filter",
+            Self::Checkpoint => "checkpoint",
         })
     }
 }

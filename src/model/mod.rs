@@ -1,6 +1,7 @@
 //! The vocabulary: plain data, no runtime.
 
 mod checked;
+mod checkpoint;
 mod credentials;
 mod endpoint;
 mod group;
@@ -12,6 +13,7 @@ mod queue;
 mod route;
 mod settings;
 
+pub use checkpoint::{Checkpoint, OnOffsetGap, StartFrom, StopAt};
 pub use credentials::Credentials;
 pub use endpoint::Endpoint;
 pub use group::{ConsumerGroup, Filter};
@@ -19,7 +21,7 @@ pub use limits::Limits;
 pub use message::{Corruption, DeadLetterOrigin, Message, MessageType};
 pub use outbound::OutboundMessage;
 pub use properties::Properties;
-pub use queue::{MessageQueue, Offset};
+pub use queue::{Epoch, MessageQueue, Offset, OffsetRange};
 
 pub(crate) use checked::{check_group, check_namespace, check_topic};
 pub(crate) use endpoint::{AccessPoint, Scheme};

@@ -27,6 +27,14 @@ impl MessageQueue {
         &self.broker
     }
 
+    pub(crate) const fn shared_topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    pub(crate) const fn shared_broker(&self) -> &Arc<str> {
+        &self.broker
+    }
+
     /// The number of the queue on its broker, from 0.
     #[must_use]
     pub fn id(&self) -> u32 {
@@ -52,6 +60,27 @@ impl Offset {
     }
 
     /// The number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Offsets from `start` to before `end`.
+pub type OffsetRange = std::ops::Range<Offset>;
+
+/// How often a queue was gained: positions and buffers of an earlier time are void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// The epoch after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The number, from 0.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0

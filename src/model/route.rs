@@ -17,6 +17,8 @@ pub(crate) struct RouteQueue {
     pub(crate) permission: Permission,
     /// Where the broker is reached, in the order of the server; empty when the server named none.
     pub(crate) endpoints: Arc<[Endpoint]>,
+    /// Every member of the broker's group by its id (0: the master), on the remoting wire; empty on gRPC.
+    pub(crate) replicas: Arc<[(u64, Endpoint)]>,
     /// Message types the topic takes; empty when the server did not say.
     pub(crate) accepts: Vec<MessageType>,
 }

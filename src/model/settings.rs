@@ -8,6 +8,7 @@ use crate::model::Subscription;
 pub(crate) enum ClientKind {
     Producer,
     SimpleConsumer,
+    PullConsumer,
 }
 
 /// What a client tells the server about itself in the telemetry handshake.

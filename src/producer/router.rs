@@ -143,6 +143,7 @@ mod tests {
             id: i32::try_from(id).unwrap(),
             permission: *permission,
             endpoints: [endpoint(broker)].into(),
+            replicas: Arc::default(),
             accepts: Vec::new(),
         });
         Route { topic: "t".into(), queues: queues.collect() }

@@ -6,6 +6,7 @@
 pub(crate) mod auth;
 pub(crate) mod body;
 pub(crate) mod grpc;
+mod pulling;
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_core::Stream;
+
+pub(crate) use pulling::{ConsumeKind, GroupProfile, PullOutcome, PullRequest, Pulled, Pulling, QueueBound};
 
 use crate::error::Result;
 use crate::model::{

@@ -77,6 +77,7 @@ impl Fake {
             id,
             permission: Permission::ReadWrite,
             endpoints: [Endpoint::new(broker, 8081)].into(),
+            replicas: Arc::default(),
             accepts: accepts.clone(),
         };
         let queues = vec![queue("a", 0), queue("a", 1), queue("b", 0), queue("b", 1)];

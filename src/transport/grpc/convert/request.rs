@@ -60,7 +60,7 @@ impl Requests {
                 max_body_size: 0,
                 validate_message_type: true,
             }),
-            ClientKind::SimpleConsumer => PubSub::Subscription(proto::Subscription {
+            ClientKind::SimpleConsumer | ClientKind::PullConsumer => PubSub::Subscription(proto::Subscription {
                 group: settings.group.as_ref().and_then(|group| self.resource(group)),
                 subscriptions: settings.subscriptions.iter().map(|entry| self.subscription(entry)).collect(),
                 long_polling_timeout: settings.await_duration.map(proto_duration),

@@ -30,6 +30,7 @@ pub(crate) fn route(topic: &Arc<str>, queues: Vec<proto::MessageQueue>) -> Route
             permission: permission(queue.permission),
             endpoints,
             // "Unspecified" is how the server says that it does not say.
+            replicas: Arc::default(),
             accepts: accepts.filter(|code| *code != proto::MessageType::Unspecified as i32).map(message_type).collect(),
         })
     });

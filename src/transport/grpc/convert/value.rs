@@ -88,6 +88,7 @@ pub(super) const fn client_type(kind: ClientKind) -> proto::ClientType {
     match kind {
         ClientKind::Producer => proto::ClientType::Producer,
         ClientKind::SimpleConsumer => proto::ClientType::SimpleConsumer,
+        ClientKind::PullConsumer => proto::ClientType::PullConsumer,
     }
 }
 

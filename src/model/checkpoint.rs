@@ -1,0 +1,114 @@
+//! Positions in queues: plain data to be saved and compared.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use crate::model::{MessageQueue, Offset};
+
+/// Positions of queues: for each, the first offset that is **not yet** consumed. Plain data: save it, merge it, compare it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Checkpoint(BTreeMap<MessageQueue, Offset>);
+
+impl Checkpoint {
+    /// A checkpoint without a position.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// The next offset of a queue, if this checkpoint knows the queue.
+    #[must_use]
+    pub fn get(&self, queue: &MessageQueue) -> Option<Offset> {
+        self.0.get(queue).copied()
+    }
+
+    /// Sets the next offset of a queue; returns the one it had.
+    pub fn set(&mut self, queue: MessageQueue, next: Offset) -> Option<Offset> {
+        self.0.insert(queue, next)
+    }
+
+    /// Forgets a queue.
+    pub fn remove(&mut self, queue: &MessageQueue) -> Option<Offset> {
+        self.0.remove(queue)
+    }
+
+    /// All positions, in the order of topic, broker and queue id.
+    pub fn iter(&self) -> impl Iterator<Item = (&MessageQueue, Offset)> {
+        self.0.iter().map(|(queue, next)| (queue, *next))
+    }
+
+    /// How many queues have a position.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no queue has a position.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<(MessageQueue, Offset)> for Checkpoint {
+    fn from_iter<I: IntoIterator<Item = (MessageQueue, Offset)>>(positions: I) -> Self {
+        Self(positions.into_iter().collect())
+    }
+}
+
+/// Where a pull begins on a queue. There is no hidden default: the builder asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartFrom {
+    /// At the offset the group has committed; where there is none, as the inner says. An inner `Committed` means `Latest`.
+    Committed(Box<StartFrom>),
+    /// At the first message that is still there.
+    Earliest,
+    /// At the first message that is stored after the start.
+    Latest,
+    /// At the first message that was stored at this time or later.
+    Timestamp(SystemTime),
+    /// At these offsets; a queue that is not named is an error.
+    Offsets(BTreeMap<MessageQueue, Offset>),
+    /// At these positions; a queue that the checkpoint does not know begins where it would have begun as `Committed(Latest)`.
+    Checkpoint(Checkpoint),
+}
+
+impl StartFrom {
+    /// At the committed offset, and where there is none at the first message.
+    #[must_use]
+    pub fn committed_or_earliest() -> Self {
+        Self::Committed(Box::new(Self::Earliest))
+    }
+
+    /// At the committed offset, and where there is none at what is stored from now on.
+    #[must_use]
+    pub fn committed_or_latest() -> Self {
+        Self::Committed(Box::new(Self::Latest))
+    }
+}
+
+/// Where a bounded pull ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopAt {
+    /// At the end that each queue has when the pull begins.
+    Now,
+    /// Before the first message that was stored at this time or later.
+    Timestamp(SystemTime),
+    /// Before these offsets; queues that are not named end where they begin.
+    Offsets(BTreeMap<MessageQueue, Offset>),
+}
+
+/// What a pull does when the broker no longer, or not yet, has the offset asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnOffsetGap {
+    /// The stream ends with an error that names the queue, the offset and what there is.
+    #[default]
+    Fail,
+    /// Goes on at the first message that is there, and an event says what was skipped.
+    Earliest,
+    /// Goes on at the end, and an event says what was skipped.
+    Latest,
+}
