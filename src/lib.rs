@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]
 
+mod assignment;
 mod client;
 mod clock;
 mod consumer;
@@ -16,6 +17,7 @@ mod session;
 mod task;
 mod transport;
 
+pub use assignment::{AssignmentStrategy, Average, Circle, ConsistentHash};
 pub use client::{Client, ClientBuilder};
 pub use consumer::simple::{
     AckSink, Delivery, Event, Events, OnMalformed, ShutdownReport, SimpleConsumer, SimpleConsumerBuilder,

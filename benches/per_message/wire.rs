@@ -47,6 +47,7 @@ fn route(topic: &Arc<str>, at: &Endpoint) -> Route {
         id,
         permission: Permission::ReadWrite,
         endpoints: Arc::clone(&endpoints),
+        replicas: Arc::default(),
         accepts: Vec::new(),
     };
     Route { topic: Arc::clone(topic), queues: (0..8).map(queue).collect() }

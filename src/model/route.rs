@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::model::{Endpoint, MessageType};
+use crate::model::{Endpoint, MessageQueue, MessageType};
 
 /// Where a topic lives, as one QueryRoute said. Only masters: slaves would count each queue twice (protocol.md A.8).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,15 @@ impl Route {
             }
         }
         brokers
+    }
+
+    /// The queues that can be read, in the order of the server. The queue -1, which gRPC names for receiving, is none.
+    pub(crate) fn readable(&self) -> impl Iterator<Item = MessageQueue> {
+        let readable = self.queues.iter().filter(|queue| queue.permission.readable());
+        readable.filter_map(|queue| {
+            let id = u32::try_from(queue.id).ok()?;
+            Some(MessageQueue::new(Arc::clone(&self.topic), Arc::clone(&queue.broker), id))
+        })
     }
 
     /// Whether the topic takes messages of a type, as far as the server said.

@@ -16,6 +16,8 @@ const PURE: &[&str] = &[
     "transport::remoting::frame",
     "transport::remoting::command",
     "transport::remoting::stored",
+    "assignment::chosen",
+    "assignment::share",
     "assignment::strategy",
     "checkpoint::tracker",
     "lease::entry",
