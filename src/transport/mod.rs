@@ -7,6 +7,7 @@ pub(crate) mod auth;
 pub(crate) mod body;
 pub(crate) mod grpc;
 mod pulling;
+pub(crate) mod remoting;
 
 use std::fmt;
 use std::pin::Pin;

@@ -1,0 +1,75 @@
+//! The named fields of a header (`extFields`): text to text, with a few rules on reading.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use crate::error::Result;
+use crate::transport::remoting::command::malformed;
+
+/// The fields of one header, in the order they were set or read. A name set twice counts with its last value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Fields(Vec<(Cow<'static, str>, Box<str>)>);
+
+impl Fields {
+    pub(crate) fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Display) {
+        let (name, value) = (name.into(), value.to_string().into_boxed_str());
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    /// As it was read: not looked through for an earlier one of that name, so that a hostile header costs no square.
+    pub(super) fn push(&mut self, name: Cow<'static, str>, value: Box<str>) {
+        self.0.push((name, value));
+    }
+
+    pub(crate) fn set_if(&mut self, name: &'static str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.set(name, value);
+        }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(known, _)| known == name).map(|(_, value)| &**value)
+    }
+
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A text that must be there; it may be empty.
+    pub(crate) fn text(&self, name: &str) -> Result<&str> {
+        self.get(name).ok_or_else(|| malformed(format!("the field `{name}` is missing")))
+    }
+
+    /// A number that must be there.
+    pub(crate) fn number<N: FromStr>(&self, name: &str) -> Result<N> {
+        read_number(name, self.text(name)?)
+    }
+
+    /// A number that may be absent; empty and `null`, as Java prints it, are as good as absent.
+    pub(crate) fn number_if<N: FromStr>(&self, name: &str) -> Result<Option<N>> {
+        match self.get(name).map(str::trim) {
+            None | Some("" | "null") => Ok(None),
+            Some(text) => read_number(name, text).map(Some),
+        }
+    }
+
+    /// Java reads every text but `true` as false.
+    pub(crate) fn flag(&self, name: &str) -> Option<bool> {
+        self.get(name).map(|text| text.trim().eq_ignore_ascii_case("true"))
+    }
+}
+
+fn read_number<N: FromStr>(name: &str, text: &str) -> Result<N> {
+    let shown = || text.chars().take(40).collect::<String>();
+    text.trim()
+        .parse()
+        .map_err(|_| malformed(format!("the field `{name}` has the value `{}`: not a number of its kind", shown())))
+}

@@ -1,0 +1,8 @@
+//! The remoting wire: to name servers and brokers, and to a proxy's remoting port.
+//!
+//! `frame` and `command` know its bytes, both ways, and decide nothing else.
+
+#![allow(dead_code, reason = "the wire that uses it is not there yet")]
+
+pub(crate) mod command;
+pub(crate) mod frame;
