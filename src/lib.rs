@@ -2,6 +2,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]
 
 mod assignment;
+#[allow(dead_code, unused_imports, reason = "the pull consumer, which uses it, is not there yet")]
+mod checkpoint;
 mod client;
 mod clock;
 mod consumer;
@@ -18,6 +20,7 @@ mod task;
 mod transport;
 
 pub use assignment::{AssignmentStrategy, Average, Circle, ConsistentHash};
+pub use checkpoint::{CheckpointEvent, CheckpointStore, CommitMode, Completion, CompletionShares, MemoryCheckpoints};
 pub use client::{Client, ClientBuilder};
 pub use consumer::simple::{
     AckSink, Delivery, Event, Events, OnMalformed, ShutdownReport, SimpleConsumer, SimpleConsumerBuilder,

@@ -25,6 +25,12 @@ type Source = futures::stream::Pending<Result<(OutboundMessage, u8)>>;
 
 #[test]
 fn every_public_type_is_send_sync_unpin_and_debug() {
+    common::<Checkpoint>();
+    common::<CheckpointEvent>();
+    common::<CommitMode>();
+    common::<Completion>();
+    common::<CompletionShares>();
+    common::<MemoryCheckpoints>();
     common::<Client>();
     common::<ClientBuilder>();
     common::<SimpleConsumerBuilder>();
@@ -118,6 +124,7 @@ fn an_error_is_one_word_and_results_are_small() {
     assert_eq!(size_of::<Result<()>>(), size_of::<usize>());
     assert!(size_of::<SendError>() <= 4 * size_of::<usize>());
     assert!(size_of::<AckError>() <= 4 * size_of::<usize>());
+    assert!(size_of::<Completion>() <= 4 * size_of::<usize>());
     assert_eq!(size_of::<Message>(), size_of::<usize>());
 }
 

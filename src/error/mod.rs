@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Endpoint, OutboundMessage};
+use crate::model::{Endpoint, MessageQueue, OutboundMessage};
 
 pub use ack::AckError;
 pub use kind::{ErrorKind, Operation};
@@ -36,6 +36,7 @@ struct Inner {
     text: Box<str>,
     operation: Option<Operation>,
     topic: Option<Arc<str>>,
+    queue: Option<MessageQueue>,
     group: Option<Arc<str>>,
     endpoint: Option<Endpoint>,
     server_code: Option<i32>,
@@ -50,6 +51,7 @@ impl Error {
             text: text.into().into_boxed_str(),
             operation: None,
             topic: None,
+            queue: None,
             group: None,
             endpoint: None,
             server_code: None,
@@ -80,6 +82,14 @@ impl Error {
 
     pub(crate) fn on_topic(mut self, topic: impl Into<Arc<str>>) -> Self {
         Arc::make_mut(&mut self.0).topic = Some(topic.into());
+        self
+    }
+
+    /// The queue, and with it the topic.
+    pub(crate) fn on_queue(mut self, queue: &MessageQueue) -> Self {
+        let inner = Arc::make_mut(&mut self.0);
+        inner.topic = Some(Arc::clone(queue.shared_topic()));
+        inner.queue = Some(queue.clone());
         self
     }
 
@@ -140,6 +150,12 @@ impl Error {
         self.0.topic.as_deref()
     }
 
+    /// The message queue concerned.
+    #[must_use]
+    pub fn queue(&self) -> Option<&MessageQueue> {
+        self.0.queue.as_ref()
+    }
+
     /// The consumer group concerned.
     #[must_use]
     pub fn group(&self) -> Option<&str> {
@@ -174,10 +190,12 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { operation, topic, group, endpoint, server_code, text, unsent, .. } = &*self.0;
+        let Inner { operation, topic, queue, group, endpoint, server_code, text, unsent, .. } = &*self.0;
         if let Some(operation) = operation {
             write!(f, "{operation}")?;
-            if let Some(topic) = topic {
+            if let Some(queue) = queue {
+                write!(f, " on queue {queue}")?;
+            } else if let Some(topic) = topic {
                 write!(f, " on topic {topic}")?;
             }
             if let Some(group) = group {
@@ -243,6 +261,14 @@ mod tests {
             error.to_string(),
             "receive on topic orders in group billing at broker-1:8081: no such topic (server code 40402)"
         );
+    }
+
+    #[test]
+    fn an_error_of_a_queue_names_the_queue_and_tells_its_topic() {
+        let queue = MessageQueue::new("orders", "broker-a", 3);
+        let error = Error::new(ErrorKind::Timeout, "no answer").during(Operation::Pull).on_queue(&queue);
+        assert_eq!(error.to_string(), "pull on queue orders@broker-a:3: no answer");
+        assert_eq!((error.topic(), error.queue()), (Some("orders"), Some(&queue)));
     }
 
     #[test]

@@ -1,0 +1,22 @@
+//! How far a consumer is: what was handed out, what of it is completed, and what of that is saved.
+//!
+//! A [`Tracker`](tracker::Tracker) knows one queue, a [`Ledger`] all queues of a consumer, and the committer saves their
+//! low marks. Three numbers of a queue are never mixed up: its *position* (the next offset to hand out), its *low mark*
+//! (everything below is completed), and what is *saved* of it.
+
+mod account;
+mod completion;
+mod event;
+mod ledger;
+mod mode;
+mod store;
+mod tracker;
+
+pub(crate) use account::{QueueLedger, Standing};
+pub use completion::{Completion, CompletionShares};
+pub use event::CheckpointEvent;
+pub(crate) use event::EventHandler;
+pub(crate) use ledger::{Ledger, LedgerStats, Mark};
+pub use mode::CommitMode;
+pub(crate) use store::AnyStore;
+pub use store::{CheckpointStore, MemoryCheckpoints};
