@@ -1,6 +1,7 @@
 //! The clients a proxy knows: their settings, and the stream on which commands reach them.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +24,8 @@ pub(crate) struct Client {
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
     known: Mutex<HashMap<Arc<str>, Client>>,
+    /// How often the proxy has stopped.
+    life: AtomicU64,
 }
 
 /// Answers to commands that somebody waits for, by nonce.
@@ -76,8 +79,14 @@ impl Clients {
         self.lock().remove(id).is_some()
     }
 
+    /// The proxy stops.
     pub(crate) fn forget_all(&self) {
+        self.life.fetch_add(1, Ordering::Relaxed);
         self.lock().clear();
+    }
+
+    pub(crate) fn life(&self) -> u64 {
+        self.life.load(Ordering::Relaxed)
     }
 
     /// Removes and returns those that fell silent.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use tokio::sync::{Notify, oneshot};
 
 use super::clients::{Asked, Clients};
-use super::engine::{Delivery, Engine, Millis, PopRequest, Popped, Refusal, Wake, WakeReason};
+use super::engine::{Change, Claim, Delivery, Engine, Millis, Popped, Refusal, Wake, WakeReason};
 use super::fault::{Faults, Rpc};
-use super::pollers::{PollKey, Pollers};
+use super::pollers::{Orphan, PollKey, Pollers, Pop};
 use super::settings::ServerConfig;
 use crate::clock;
 
@@ -103,29 +103,64 @@ impl Cluster {
     fn finish(&self, state: &mut State, now: Millis) {
         state.engine.advance(now);
         for wake in state.engine.take_wakes() {
-            state.pollers.wake(&wake);
+            self.wake(state, &wake, now);
         }
         if state.engine.next_deadline().is_some_and(|deadline| deadline < state.armed) {
             self.rearm.notify_one();
         }
     }
 
-    /// Pops, or parks the caller in the same breath, so that nothing can arrive in between.
-    pub(crate) fn pop(self: &Arc<Self>, request: &PopRequest<'_>, wait: bool) -> Result<Poll, Refusal> {
+    fn wake(&self, state: &mut State, wake: &Wake, now: Millis) {
+        let alive = |orphan: &Orphan| orphan.until > now && orphan.pop.life == self.clients[orphan.pop.proxy].life();
+        for orphan in state.pollers.wake(wake, alive) {
+            self.answer_nobody(state, &orphan.pop, now);
+        }
+    }
+
+    /// What a poll without a caller takes: the proxy notices that nobody is there, and gives it back, as Apache's does.
+    fn answer_nobody(&self, state: &mut State, pop: &Pop, now: Millis) {
+        match state.engine.pop(&pop.request(), now) {
+            Ok(Popped::Messages(messages)) => self.give_back(&mut state.engine, pop, &messages, now),
+            Ok(Popped::NoMatch | Popped::Empty) => {}
+            Err(refusal) => tracing::debug!(?refusal, "a poll without a caller"),
+        }
+    }
+
+    /// Makes messages that were popped for a caller who is gone visible soon, without a delivery attempt.
+    pub(crate) fn give_back<'a>(
+        &self,
+        engine: &mut Engine,
+        pop: &Pop,
+        messages: impl IntoIterator<Item = &'a Delivery>,
+        now: Millis,
+    ) {
+        let change = Change { invisible: self.config.release_delay(), suspend: true };
+        for message in messages {
+            let claim = Claim { group: &pop.group, topic: &pop.topic, handle: &message.handle, proxy: pop.proxy };
+            if let Err(refusal) = engine.change(&claim, change, now) {
+                tracing::debug!(?refusal, "a message of an aborted receive stays hidden until its lease ends");
+            }
+        }
+    }
+
+    /// Pops, or parks the caller in the same breath, so that nothing can arrive in between. A caller who goes away while it
+    /// is parked leaves its poll behind, as on Apache, where no one tells the broker.
+    pub(crate) fn pop(self: &Arc<Self>, pop: &Arc<Pop>, wait: Option<Duration>) -> Result<Poll, Refusal> {
         let now = self.now();
         let mut state = self.lock();
         state.engine.advance(now);
-        let popped = state.engine.pop(request, now);
+        let popped = state.engine.pop(&pop.request(), now);
         self.finish(&mut state, now);
         match popped? {
             Popped::Messages(messages) => Ok(Poll::Messages(messages)),
             Popped::NoMatch => Ok(Poll::NoMatch),
-            Popped::Empty if !wait => Ok(Poll::Messages(Vec::new())),
             Popped::Empty => {
-                let key = PollKey { topic: request.topic.into(), broker: request.broker };
-                let group: Arc<str> = request.group.into();
-                let Some((number, woken)) = state.pollers.park(&key, &group) else { return Ok(Poll::Full) };
-                Ok(Poll::Wait(Waiter { cluster: Arc::clone(self), key, group, number, woken }))
+                let Some(wait) = wait else { return Ok(Poll::Messages(Vec::new())) };
+                let key = PollKey { topic: Arc::clone(&pop.topic), broker: pop.broker };
+                let Some((number, woken)) = state.pollers.park(&key, &pop.group) else { return Ok(Poll::Full) };
+                let until = now + wait.as_millis() as Millis;
+                let (cluster, pop) = (Arc::clone(self), Arc::clone(pop));
+                Ok(Poll::Wait(Waiter { cluster, key, pop, number, woken, until, is_over: false }))
             }
         }
     }
@@ -154,6 +189,7 @@ impl Cluster {
     /// Forgets clients that fell silent; what their proxy renewed for them comes back.
     fn sweep(&self) {
         let now = self.now();
+        self.lock().pollers.sweep(now);
         for (proxy, clients) in self.clients.iter().enumerate() {
             for client in clients.sweep(now, &self.config) {
                 self.with(|engine, now| engine.release(proxy, Some(&client), now + self.config.release_delay()));
@@ -167,27 +203,38 @@ impl Cluster {
 pub(crate) struct Waiter {
     cluster: Arc<Cluster>,
     key: PollKey,
-    group: Arc<str>,
+    pop: Arc<Pop>,
     number: u64,
     woken: oneshot::Receiver<WakeReason>,
+    until: Millis,
+    /// It was woken, or its time is over: it leaves no poll behind.
+    is_over: bool,
 }
 
 impl Waiter {
     /// Waits at most so long; `None` when the time is over first.
     pub(crate) async fn woken(mut self, at_most: Duration) -> Option<WakeReason> {
-        clock::timeout(at_most, &mut self.woken).await?.ok()
+        let woken = clock::timeout(at_most, &mut self.woken).await;
+        self.is_over = true;
+        woken?.ok()
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
+        let now = self.cluster.now();
         let mut state = self.cluster.lock();
         match self.woken.try_recv() {
             Ok(reason) => {
                 let (topic, broker) = (Arc::clone(&self.key.topic), self.key.broker);
-                state.pollers.wake(&Wake { topic, broker, group: Some(Arc::clone(&self.group)), reason });
+                let wake = Wake { topic, broker, group: Some(Arc::clone(&self.pop.group)), reason };
+                self.cluster.wake(&mut state, &wake, now);
             }
-            Err(_) => state.pollers.leave(&self.key, &self.group, self.number),
+            Err(_) if self.is_over => state.pollers.leave(&self.key, &self.pop.group, self.number),
+            Err(_) => {
+                let orphan = Orphan { pop: Arc::clone(&self.pop), until: self.until };
+                state.pollers.orphan(&self.key, &self.pop.group, self.number, orphan);
+            }
         }
     }
 }

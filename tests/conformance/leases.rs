@@ -118,3 +118,25 @@ pub(crate) async fn r10_what_a_dropped_consumer_buffered_is_released_without_an_
     }
     nothing_for(secs(3), &mut second).await;
 }
+
+/// Nobody tells the broker that a consumer has gone: its poll waits on, and takes what is sent next.
+pub(crate) async fn r10_what_the_poll_of_a_dropped_consumer_takes_comes_back_soon_without_an_attempt(
+    cluster: &dyn Cluster,
+) {
+    let (topic, group) = (cluster.topic(1), cluster.group());
+    let producer = cluster.producer().await;
+    send_all(&producer, &topic, ["seen"]).await;
+    let builder = cluster.client().simple_consumer(&group).subscribe(&topic, Filter::all());
+    let builder = builder.invisible_duration(secs(300));
+    let mut first = builder.clone().build().await.expect("build");
+    next(&mut first).await.ack().await.expect("ack");
+    let control = first.control();
+    crate::support::eventually(secs(10), "an idle poll", || control.stats().receives_under_way == 1).await;
+    tokio::time::sleep(secs(1)).await; // so that it waits at the broker
+    drop((first, control));
+    let mut second = builder.build().await.expect("build");
+    let sent = send_all(&producer, &topic, ["not seen"]).await;
+    let delivery = within(secs(60), "what the other one's poll took", next(&mut second)).await;
+    assert_eq!((delivery.message().id(), delivery.message().delivery_attempt()), (sent[0].message_id(), 1));
+    delivery.ack().await.expect("ack");
+}

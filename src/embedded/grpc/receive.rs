@@ -13,7 +13,8 @@ use super::caller::Caller;
 use super::{After, Proxy, checks, reply, status, wire};
 use crate::clock;
 use crate::embedded::cluster::{Cluster, Poll};
-use crate::embedded::engine::{Change, Claim, Delivery, FilterProgram, Millis, PopRequest, WakeReason};
+use crate::embedded::engine::{Delivery, FilterProgram, Millis, WakeReason};
+use crate::embedded::pollers::Pop;
 use crate::embedded::settings::ServerConfig;
 use crate::proto::receive_message_response::Content;
 use crate::proto::{self, Code};
@@ -24,16 +25,9 @@ const MAX_BATCH: i32 = 32;
 /// A receive that passed the checks.
 #[derive(Debug)]
 pub(super) struct Plan {
-    group: String,
-    topic: String,
-    broker: usize,
+    pop: Arc<Pop>,
     broker_name: String,
-    filter: FilterProgram,
-    max: usize,
-    invisible: Millis,
     polling: Duration,
-    attempt_id: Option<String>,
-    renewed_by: Option<(usize, Arc<str>)>,
 }
 
 impl Plan {
@@ -44,6 +38,7 @@ impl Plan {
         request: proto::ReceiveMessageRequest,
     ) -> Result<Self, proto::Status> {
         let config = &proxy.cluster.config;
+        let life = proxy.cluster.clients[proxy.index].life();
         let settings = proxy.cluster.clients[proxy.index].settings(&caller.client_id).ok_or_else(|| {
             status(Code::InternalServerError, "the settings of this client are null; send them first")
         })?;
@@ -62,31 +57,19 @@ impl Plan {
             Ok((broker, engine.broker_name(broker).to_owned()))
         };
         let (broker, broker_name) = proxy.cluster.with(place).map_err(refusal)?;
-        Ok(Self {
+        let pop = Pop {
+            proxy: proxy.index,
+            life,
+            group: group.into(),
+            topic: topic.into(),
             broker,
-            broker_name,
             filter,
             max: request.batch_size.min(MAX_BATCH) as usize,
             invisible: invisible.as_millis() as Millis,
-            polling,
             attempt_id: request.attempt_id,
             renewed_by: request.auto_renew.then(|| (proxy.index, Arc::clone(&caller.client_id))),
-            group,
-            topic,
-        })
-    }
-
-    fn pop_request(&self) -> PopRequest<'_> {
-        PopRequest {
-            group: &self.group,
-            topic: &self.topic,
-            broker: self.broker,
-            filter: &self.filter,
-            max: self.max,
-            invisible: self.invisible,
-            attempt_id: self.attempt_id.as_deref(),
-            renewed_by: self.renewed_by.clone(),
-        }
+        };
+        Ok(Self { pop: Arc::new(pop), broker_name, polling })
     }
 }
 
@@ -140,7 +123,7 @@ fn filter(expression: Option<&proto::FilterExpression>) -> Result<FilterProgram,
 async fn poll(cluster: &Arc<Cluster>, plan: &Plan) -> Result<Vec<Delivery>, proto::Status> {
     let until = clock::now() + plan.polling;
     loop {
-        let waiter = match cluster.pop(&plan.pop_request(), true).map_err(refusal)? {
+        let waiter = match cluster.pop(&plan.pop, Some(time_left(until))).map_err(refusal)? {
             Poll::Messages(messages) => return Ok(messages),
             Poll::NoMatch => return Err(status(Code::MessageNotFound, "no match message")),
             Poll::Full => return Err(status(Code::TooManyRequests, "polling full")),
@@ -163,7 +146,7 @@ fn time_left(until: Instant) -> Duration {
 
 /// A poll that ends is evaluated once more.
 fn last_look(cluster: &Arc<Cluster>, plan: &Plan) -> Result<Vec<Delivery>, proto::Status> {
-    match cluster.pop(&plan.pop_request(), false).map_err(refusal)? {
+    match cluster.pop(&plan.pop, None).map_err(refusal)? {
         Poll::Messages(messages) if !messages.is_empty() => Ok(messages),
         Poll::NoMatch => Err(status(Code::MessageNotFound, "no match message")),
         _ => Err(status(Code::MessageNotFound, "no new message")),
@@ -215,7 +198,7 @@ impl Unsent<'_> {
     fn next(&mut self) -> Option<proto::Message> {
         let delivery = self.messages.pop_front()?;
         let store_host = format!("127.0.0.1:{}", self.proxy.cluster.ports[self.proxy.index]);
-        Some(wire::message(delivery, &self.plan.topic, &store_host))
+        Some(wire::message(delivery, &self.plan.pop.topic, &store_host))
     }
 }
 
@@ -224,16 +207,7 @@ impl Drop for Unsent<'_> {
         if self.messages.is_empty() {
             return;
         }
-        let (group, topic, proxy) = (&*self.plan.group, &*self.plan.topic, self.proxy.index);
         let cluster = &self.proxy.cluster;
-        let change = Change { invisible: cluster.config.release_delay(), suspend: false };
-        cluster.with(|engine, now| {
-            for delivery in &self.messages {
-                let claim = Claim { group, topic, handle: &delivery.handle, proxy };
-                if let Err(refusal) = engine.change(&claim, change, now) {
-                    tracing::debug!(?refusal, "a message of an aborted receive stays hidden until its lease ends");
-                }
-            }
-        });
+        cluster.with(|engine, now| cluster.give_back(engine, &self.plan.pop, &self.messages, now));
     }
 }

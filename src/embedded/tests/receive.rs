@@ -53,24 +53,66 @@ async fn a_waiting_poll_is_woken_by_a_message_and_by_a_redelivery() {
     assert!(clock::now() - from < 3 * SECOND);
 }
 
-#[tokio::test]
-async fn a_poll_that_was_dropped_takes_no_message_with_it() {
-    let broker = broker().await;
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_was_dropped_waits_on_and_gives_back_what_it_takes() {
+    let broker = Broker::builder().topic("t", 1).start().await.unwrap();
     let mut client = Raw::consumer(&broker, "g").await;
-    let request = client.request(receive_request("t", "g", 1, 5 * SECOND), 6 * SECOND);
+    let request = client.request(receive_request("t", "g", 1, 15 * SECOND), 20 * SECOND);
     let mut other = client.client.clone();
-    let gone = clock::timeout(Duration::from_millis(200), async move {
+    let gone = clock::timeout(SECOND, async move {
         let mut stream = other.receive_message(request).await.unwrap().into_inner();
         stream.message().await
     });
     assert!(gone.await.is_none());
     let mut producer = Raw::connect(&broker, "p").await;
-    let send = async {
-        clock::sleep(Duration::from_millis(200)).await;
-        producer.send("t", "m", b"x").await;
+    let mut send_while_polling = async |id: &str| {
+        let send = async {
+            clock::sleep(SECOND).await;
+            producer.send("t", id, b"x").await;
+            clock::now()
+        };
+        let poll = receive_request("t", "g", 1, 10 * SECOND);
+        let (received, sent) = tokio::join!(client.receive_with(poll, 15 * SECOND), send);
+        (received.seen(), clock::now() - sent)
     };
-    let (received, ()) = tokio::join!(client.receive("t", "g", 1, 5 * SECOND), send);
-    assert_eq!(received.seen(), [("m".into(), 1)]);
+    let (seen, late) = send_while_polling("m1").await;
+    assert_eq!(seen, [("m1".into(), 1)], "no delivery attempt was counted");
+    assert!(late >= SECOND, "the first in line took it, whose caller has gone");
+    let (seen, late) = send_while_polling("m2").await;
+    assert_eq!(seen, [("m2".into(), 1)]);
+    assert!(late < SECOND, "nobody else is in line");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_was_dropped_ends_with_its_time_and_with_its_proxy() {
+    for stop in [false, true] {
+        let broker = Broker::builder().topic("t", 1).start().await.unwrap();
+        let client = Raw::consumer(&broker, "g").await;
+        let request = client.request(receive_request("t", "g", 1, 10 * SECOND), 20 * SECOND);
+        let mut other = client.client.clone();
+        let gone = clock::timeout(SECOND, async move {
+            let mut stream = other.receive_message(request).await.unwrap().into_inner();
+            stream.message().await
+        });
+        assert!(gone.await.is_none());
+        if stop {
+            broker.stop_proxy(0).await.unwrap();
+            broker.start_proxy(0).await.unwrap();
+        } else {
+            clock::sleep(10 * SECOND).await;
+        }
+        let mut client = Raw::consumer(&broker, "g").await;
+        let mut producer = Raw::connect(&broker, "p").await;
+        let send = async {
+            clock::sleep(SECOND).await;
+            producer.send("t", "m", b"x").await;
+            clock::now()
+        };
+        let poll = receive_request("t", "g", 1, 10 * SECOND);
+        let (received, sent) = tokio::join!(client.receive_with(poll, 15 * SECOND), send);
+        assert_eq!(received.seen(), [("m".into(), 1)]);
+        assert!(clock::now() - sent < SECOND, "stopped: {stop}");
+    }
 }
 
 #[tokio::test]
