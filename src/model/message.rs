@@ -1,14 +1,41 @@
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use crate::model::pulled::{Chunk, Pulled};
+use crate::model::raw_properties::is_system;
 use crate::model::{Offset, Properties};
 
 /// A message as it was received. Cheap to clone: the clones share one allocation and one body.
+///
+/// Messages that were pulled together share the bytes of their response, bodies included, which live as long as any of
+/// them. Copy what you keep for long of a few of many.
 #[derive(Clone)]
-pub struct Message(Arc<MessageParts>);
+pub struct Message(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    /// A message of its own.
+    Parts(Arc<MessageParts>),
+    /// One of those of a pulled response.
+    Pulled(Arc<Chunk>, u32),
+}
+
+/// How the two representations answer: the field of the one, the method of the other.
+macro_rules! either {
+    ($message:expr, $parts:ident => $field:expr, $pulled:ident => $method:expr) => {
+        match &$message.0 {
+            Repr::Parts($parts) => $field,
+            Repr::Pulled(chunk, at) => {
+                let $pulled: Pulled<'_> = chunk.get(*at);
+                $method
+            }
+        }
+    };
+}
 
 /// The id of a message, shared between the message and its receipt.
 pub(crate) type MessageId = Arc<str>;
@@ -44,167 +71,187 @@ pub(crate) struct MessageParts {
 
 impl Message {
     pub(crate) fn new(parts: MessageParts) -> Self {
-        Self(Arc::new(parts))
+        Self(Repr::Parts(Arc::new(parts)))
+    }
+
+    pub(crate) fn pulled(chunk: Arc<Chunk>, at: u32) -> Self {
+        Self(Repr::Pulled(chunk, at))
     }
 
     /// The id the producer gave it. Redeliveries and retried sends keep it.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.0.id
+        either!(self, parts => &parts.id, pulled => pulled.id())
     }
 
     pub(crate) fn shared_id(&self) -> MessageId {
-        Arc::clone(&self.0.id)
+        either!(self, parts => Arc::clone(&parts.id), pulled => pulled.id().into())
     }
 
     /// The topic it was asked for under.
     #[must_use]
     pub fn topic(&self) -> &str {
-        &self.0.topic
+        either!(self, parts => &parts.topic, pulled => pulled.topic())
     }
 
     /// The body, decompressed. A clone of it shares the bytes.
     #[must_use]
     pub fn body(&self) -> &Bytes {
-        &self.0.body
+        either!(self, parts => &parts.body, pulled => &pulled.record().body)
     }
 
     /// The tag.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
-        self.0.tag.as_deref()
+        either!(self, parts => parts.tag.as_deref(), pulled => pulled.raw().get("TAGS"))
     }
 
     /// The keys it can be looked up by.
     #[must_use]
     pub fn keys(&self) -> &[String] {
-        &self.0.keys
+        either!(self, parts => &parts.keys, pulled => pulled.keys())
     }
 
     /// The user properties.
     #[must_use]
     pub fn properties(&self) -> &Properties {
-        &self.0.properties
+        either!(self, parts => &parts.properties, pulled => pulled.properties())
     }
 
     /// The value of a user property.
     #[must_use]
     pub fn property(&self, name: &str) -> Option<&str> {
-        self.0.properties.get(name)
+        either!(self, parts => parts.properties.get(name), pulled => pulled.raw().get(name).filter(|_| !is_system(name)))
     }
 
     /// The message group, within which order is kept (FIFO messages).
     #[must_use]
     pub fn message_group(&self) -> Option<&str> {
-        self.0.message_group.as_deref()
+        either!(self, parts => parts.message_group.as_deref(), pulled => pulled.raw().get("__SHARDINGKEY"))
     }
 
     /// The trace context its producer added.
     #[must_use]
     pub fn trace_context(&self) -> Option<&str> {
-        self.0.trace_context.as_deref()
+        either!(self, parts => parts.trace_context.as_deref(), pulled => pulled.raw().get("TRACE_CONTEXT"))
     }
 
     /// The lite topic, on servers that have them.
     #[must_use]
     pub fn lite_topic(&self) -> Option<&str> {
-        self.0.lite_topic.as_deref()
+        either!(self, parts => parts.lite_topic.as_deref(), pulled => pulled.raw().get("__LITE_TOPIC"))
     }
 
     /// The priority, on topics of that type.
     #[must_use]
     pub fn priority(&self) -> Option<i32> {
-        self.0.priority
+        either!(self, parts => parts.priority, pulled => pulled.raw().get("_SYS_MSG_PRIORITY_").and_then(|value| value.parse().ok()))
     }
 
     /// What type of message it is.
     #[must_use]
     pub fn message_type(&self) -> MessageType {
-        self.0.message_type
+        either!(self, parts => parts.message_type, pulled => pulled.message_type())
     }
 
     /// When its producer made it, by that machine's clock, to the millisecond.
     #[must_use]
     pub fn born_timestamp(&self) -> Option<SystemTime> {
-        self.0.born_timestamp
+        either!(self, parts => parts.born_timestamp, pulled => pulled.born_timestamp())
     }
 
     /// The host of its producer, as it was told to the server.
     #[must_use]
     pub fn born_host(&self) -> &str {
-        &self.0.born_host
+        either!(self, parts => &parts.born_host, pulled => pulled.born_host())
     }
 
     /// When the broker stored it, to the millisecond.
     #[must_use]
     pub fn store_timestamp(&self) -> Option<SystemTime> {
-        self.0.store_timestamp
+        either!(self, parts => parts.store_timestamp, pulled => pulled.store_timestamp())
     }
 
     /// The broker's address.
     #[must_use]
     pub fn store_host(&self) -> &str {
-        &self.0.store_host
+        either!(self, parts => &parts.store_host, pulled => pulled.store_host())
     }
 
     /// When it was to be delivered, for delayed messages.
     #[must_use]
     pub fn delivery_timestamp(&self) -> Option<SystemTime> {
-        self.0.delivery_timestamp
+        either!(self, parts => parts.delivery_timestamp, pulled => pulled.delivery_timestamp())
     }
 
     /// The broker it came from, if the wire told.
     #[must_use]
     pub fn broker(&self) -> Option<&str> {
-        self.0.broker.as_deref()
+        either!(self, parts => parts.broker.as_deref(), pulled => Some(pulled.broker()))
     }
 
     /// The queue it was read from. A redelivered message comes from a retry queue: this is no identity.
     #[must_use]
     pub fn queue_id(&self) -> i32 {
-        self.0.queue_id
+        either!(self, parts => parts.queue_id, pulled => pulled.queue_id())
     }
 
     /// Its offset in that queue. A redelivered message has another one: this is no identity.
     #[must_use]
     pub fn queue_offset(&self) -> Option<Offset> {
-        self.0.queue_offset
+        either!(self, parts => parts.queue_offset, pulled => Some(pulled.record().queue_offset))
     }
 
     /// How long the server hides it, if the server said so. Apache's does not.
     #[must_use]
     pub fn invisible_duration(&self) -> Option<Duration> {
-        self.0.invisible_duration
+        either!(self, parts => parts.invisible_duration, _pulled => None)
     }
 
     /// Which delivery this is, from 1.
     #[must_use]
     pub fn delivery_attempt(&self) -> u32 {
-        self.0.delivery_attempt
+        either!(self, parts => parts.delivery_attempt, pulled => pulled.record().delivery_attempt)
     }
 
     /// Where it came from, if it was read from a dead-letter queue of a server that tells.
     #[must_use]
     pub fn dead_letter_origin(&self) -> Option<&DeadLetterOrigin> {
-        self.0.dead_letter_origin.as_ref()
+        either!(self, parts => parts.dead_letter_origin.as_ref(), pulled => pulled.dead_letter_origin())
     }
 
     /// After what time the broker asks for the outcome of its transaction.
     #[must_use]
     pub fn transaction_recovery(&self) -> Option<Duration> {
-        self.0.transaction_recovery
+        either!(self, parts => parts.transaction_recovery, pulled => pulled.transaction_recovery())
     }
 
     /// Why its body is not what the producer sent: then [`body`](Self::body) holds the bytes as they came.
     #[must_use]
     pub fn corrupted(&self) -> Option<&Corruption> {
-        self.0.corrupted.as_ref()
+        either!(self, parts => parts.corrupted.as_ref(), pulled => pulled.record().corrupted.as_deref())
     }
 
     /// About how much memory it holds, in bytes: what the bounds of the consumers count.
     pub(crate) fn weight(&self) -> usize {
-        let parts = &*self.0;
-        size_of::<MessageParts>() + parts.body.len() + parts.properties.size() + parts.id.len()
+        either!(self, parts => parts.weight(), pulled => pulled.weight())
+    }
+
+    /// For a pulled message the buffer its body lies in, which is that of its whole response unless the body was compressed,
+    /// and where. `None` for any other message.
+    pub(crate) fn body_place(&self) -> Option<(&Bytes, Range<usize>)> {
+        either!(self, _parts => None, pulled => Some(pulled.place()))
+    }
+
+    /// The properties of a pulled message as the broker stores them, system properties included: `name 0x01 value 0x02 …`.
+    pub(crate) fn raw_properties(&self) -> Option<&[u8]> {
+        either!(self, _parts => None, pulled => Some(pulled.raw_bytes()))
+    }
+}
+
+impl MessageParts {
+    fn weight(&self) -> usize {
+        size_of::<Self>() + self.body.len() + self.properties.size() + self.id.len()
     }
 }
 
