@@ -6,4 +6,5 @@
 //! * No message is asked for before the first poll.
 //! * Dropping a stream is always safe, at any time; `next()` is cancel safe.
 
+pub(crate) mod pull;
 pub(crate) mod simple;

@@ -127,7 +127,8 @@ fn objection(from: &ModulePath, stop: &Stop) -> Option<&'static str> {
             let is_open = to.first().is_some_and(|home| OPEN.contains(&home.as_str()));
             let is_neighbour = from.first() == to.first() && is_pure(to);
             let is_own_proto = is_convert && matches(to, "proto");
-            let is_carried = *to == ["transport"] && CARRIERS.iter().any(|pattern| matches(from, pattern));
+            let is_carried = (*to == ["transport"] || *to == ["transport", "pulling"])
+                && CARRIERS.iter().any(|pattern| matches(from, pattern));
             let fits = is_open || is_neighbour || is_own_proto || is_carried;
             (!fits).then_some("take it as an argument, or define in model what both sides need")
         }

@@ -1,0 +1,6 @@
+//! PullConsumer: by offset, in batches, with checkpoints.
+
+mod planner;
+
+#[cfg(test)]
+mod tests;
