@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use futures::prelude::*;
 use rocketmq_stream::embedded::Rpc;
-use rocketmq_stream::{AckError, Health};
+use rocketmq_stream::{AckError, Client, Filter, Health, RouteEndpoints, SimpleConsumerBuilder};
 
+use crate::support::relay::Relay;
 use crate::support::rig::{GROUP, Rig, TOPIC, builder};
 use crate::support::{eventually, next, numbered, secs, send_all, take, within};
 
@@ -47,6 +48,98 @@ async fn r10_messages_of_a_receive_that_was_under_way_are_released_too() {
         for delivery in take(&mut other, 5).await {
             assert_eq!(delivery.message().delivery_attempt(), 1);
         }
+    }
+}
+
+/// A consumer whose connection can be frozen: what the server has written then is on its way.
+async fn over_a_relay(rig: &Rig) -> (Relay, SimpleConsumerBuilder) {
+    let relay = Relay::to(&rig.broker.access_point()).await.expect("a relay");
+    let client = Client::builder().access_point(relay.access_point()).route_endpoints(RouteEndpoints::AccessPoint);
+    let client = client.build().expect("a client");
+    (relay, client.simple_consumer(GROUP).subscribe(TOPIC, Filter::all()).invisible_duration(secs(3600)))
+}
+
+/// The server believes that it has handed out this message: only we can give it back.
+async fn write_into(relay: &Relay, rig: &Rig) {
+    relay.freeze();
+    send_all(&rig.producer().await, TOPIC, ["on its way"]).await;
+    eventually(secs(1), "a message on its way", || rig.broker.in_flight(GROUP, TOPIC) == 1).await;
+}
+
+async fn it_comes_again_unseen(rig: &Rig) {
+    let mut other = rig.consumer().await;
+    let delivery = within(secs(60), "what was on its way", next(&mut other)).await;
+    assert_eq!(delivery.message().delivery_attempt(), 1);
+    delivery.ack().await.expect("ack");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r10_an_answer_that_crosses_the_drop_of_the_consumer_is_given_back() {
+    let rig = Rig::start(builder()).await;
+    let (relay, consuming) = over_a_relay(&rig).await;
+    let mut consumer = consuming.build().await.expect("build");
+    assert!(consumer.next().now_or_never().is_none());
+    tokio::time::sleep(secs(3)).await; // the poll waits at the broker
+    write_into(&relay, &rig).await;
+    drop(consumer);
+    tokio::time::sleep(secs(5)).await;
+    relay.open();
+    it_comes_again_unseen(&rig).await;
+    eventually(secs(30), "goodbye", || rig.broker.clients(0).len() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r10_a_shutdown_waits_for_an_answer_to_a_receive_that_has_just_begun() {
+    let rig = Rig::start(builder()).await;
+    let (relay, consuming) = over_a_relay(&rig).await;
+    let mut consumer = consuming.build().await.expect("build");
+    let control = consumer.control();
+    assert!(consumer.next().now_or_never().is_none());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    write_into(&relay, &rig).await;
+    let opening = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        relay.open();
+    };
+    let (report, ()) = within(secs(15), "shutdown", future::join(control.shutdown(secs(10)), opening)).await;
+    assert!(report.complete, "{report:?}");
+    it_comes_again_unseen(&rig).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r10_a_shutdown_does_not_wait_for_a_receive_that_waits_at_the_broker() {
+    let rig = Rig::start(builder()).await;
+    let mut consumer = rig.consumer().await;
+    assert!(consumer.next().now_or_never().is_none());
+    let receiver = rig.consuming().build_receiver().await.expect("build");
+    assert!(tokio::time::timeout(secs(2), receiver.receive(1, secs(10))).await.is_err());
+    for shutdown in [consumer.control().shutdown(secs(10)).boxed(), receiver.shutdown(secs(10)).boxed()] {
+        let began = tokio::time::Instant::now();
+        assert!(shutdown.await.complete);
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r10_an_answer_that_crosses_the_cancellation_of_a_plain_receive_is_given_back() {
+    for then_shut_down in [false, true] {
+        let rig = Rig::start(builder()).await;
+        let (relay, consuming) = over_a_relay(&rig).await;
+        let receiver = consuming.build_receiver().await.expect("build");
+        let patience = Duration::from_millis(if then_shut_down { 100 } else { 5_000 });
+        assert!(tokio::time::timeout(patience, receiver.receive(32, secs(3600))).await.is_err());
+        write_into(&relay, &rig).await;
+        let opening = async {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            relay.open();
+        };
+        if then_shut_down {
+            let (report, ()) = future::join(receiver.shutdown(secs(10)), opening).await;
+            assert!(report.complete, "{report:?}");
+        } else {
+            opening.await;
+        }
+        it_comes_again_unseen(&rig).await;
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Inbox {
     state: Mutex<State>,
     /// The plan may have something new to do.
     replan: Notify,
-    /// The task has ended: nothing more can arrive.
+    /// The consumer is closed, and no answer is on its way any more.
     finished: CancellationToken,
 }
 
@@ -28,6 +28,10 @@ struct State {
     reader: Option<Waker>,
     phase: Phase,
     expired_unseen: u64,
+    /// When the youngest receive began.
+    last_begun: Option<Instant>,
+    /// Receives whose messages are arriving.
+    arriving: usize,
 }
 
 enum Phase {
@@ -41,7 +45,15 @@ enum Phase {
 
 impl Inbox {
     pub(crate) fn new(planner: Planner) -> Self {
-        let state = State { planner, buffer: VecDeque::new(), reader: None, phase: Phase::Idle, expired_unseen: 0 };
+        let state = State {
+            planner,
+            buffer: VecDeque::new(),
+            reader: None,
+            phase: Phase::Idle,
+            expired_unseen: 0,
+            last_begun: None,
+            arriving: 0,
+        };
         Self { state: Mutex::new(state), replan: Notify::new(), finished: CancellationToken::new() }
     }
 
@@ -91,7 +103,13 @@ impl Inbox {
         let mut state = self.lock();
         match state.phase {
             Phase::Idle => Some((Step::Wait, None)),
-            Phase::Open => Some(state.planner.next(now)),
+            Phase::Open => {
+                let (step, begun) = state.planner.next(now);
+                if begun.is_some() {
+                    state.last_begun = Some(now);
+                }
+                Some((step, begun))
+            }
             Phase::Failed(_) | Phase::Closed => None,
         }
     }
@@ -99,7 +117,9 @@ impl Inbox {
     /// Buffers a message that arrived; gives it back when there is no room for it, or the consumer is closed.
     pub(crate) fn put(&self, begun: &mut Begun, delivery: Delivery) -> Result<(), Delivery> {
         let mut state = self.lock();
+        state.arriving += usize::from(begun.arrived == 0);
         if matches!(state.phase, Phase::Closed) {
+            begun.arrived += 1;
             return Err(delivery);
         }
         if !state.planner.on_message(begun, delivery.message().weight()) {
@@ -124,6 +144,7 @@ impl Inbox {
     /// A receive ended; a permanent fault ends the stream.
     pub(crate) fn done(&self, begun: &Begun, outcome: Outcome, now: Instant) {
         let mut state = self.lock();
+        state.arriving -= usize::from(begun.arrived > 0);
         if let Err(error) = state.planner.on_done(begun, outcome, now, fastrand::f64())
             && matches!(state.phase, Phase::Open)
         {
@@ -138,13 +159,23 @@ impl Inbox {
         self.replan.notified().await;
     }
 
+    pub(crate) fn last_begun(&self) -> Option<Instant> {
+        self.lock().last_begun
+    }
+
+    /// Whether messages of a receive are arriving.
+    pub(crate) fn is_arriving(&self) -> bool {
+        self.lock().arriving > 0
+    }
+
+    /// What can be waited for has arrived; receives that wait at the server may go on.
     pub(crate) fn set_finished(&self) {
         self.finished.cancel();
     }
 
     // ---- the control's side
 
-    /// Until nothing more can arrive.
+    /// Until the consumer is closed and no answer is on its way.
     pub(crate) async fn finished(&self) {
         self.finished.cancelled().await;
     }

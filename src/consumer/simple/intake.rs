@@ -31,8 +31,18 @@ pub enum OnMalformed {
     Fail,
 }
 
-/// How long an answer that is being read may take at the end.
-pub(crate) const LAST_ANSWERS: Duration = Duration::from_millis(100);
+/// A server that has messages answers within this, also a busy one: a receive that is older waits at the broker. A younger
+/// one must not be cancelled, because an answer that crosses its cancellation is lost until its lease ends (trap R10). Less
+/// than the second after which what was released may be handed out again, to this very receive.
+const YOUNG: Duration = Duration::from_millis(600);
+/// How long an answer is waited for in any case: a message may have come just now.
+const LAST_ANSWERS: Duration = Duration::from_millis(250);
+
+/// From when on receives that were not answered may be cancelled, if the youngest began then.
+pub(crate) fn settled_at(last_begun: Option<Instant>, now: Instant) -> Instant {
+    last_begun.map_or(now, |begun| (begun + YOUNG).max(now + LAST_ANSWERS))
+}
+
 /// How long a goodbye may take: the server forgets this client by itself too.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -78,10 +88,20 @@ impl Intake {
         }
     }
 
-    /// What has been answered already is leased and given back; a long poll that waits is dropped.
+    /// What still arrives is leased and given back. A shutdown waits for answers that are on their way, and then ends this
+    /// task. A dropped consumer waits for nothing: here its polls wait on at the server, as they would in any case, and what
+    /// they bring is given back.
     async fn finish(&self, inbox: &Inbox, mut receives: FuturesUnordered<impl Future<Output = ()>>) {
-        clock::timeout(LAST_ANSWERS, async { while receives.next().await.is_some() {} }).await;
+        let mut settled = std::pin::pin!(clock::timer(settled_at(inbox.last_begun(), clock::now())));
+        loop {
+            tokio::select! {
+                ended = receives.next() => if ended.is_none() { break },
+                () = &mut settled => break,
+            }
+        }
+        while inbox.is_arriving() && receives.next().await.is_some() {}
         inbox.set_finished();
+        while receives.next().await.is_some() {}
     }
 
     async fn receive_into(&self, inbox: &Inbox, mut begun: Begun) {

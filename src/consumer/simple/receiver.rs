@@ -1,15 +1,16 @@
 use std::fmt;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::clock;
 use crate::consumer::simple::Delivery;
 use crate::consumer::simple::control::ShutdownReport;
-use crate::consumer::simple::intake::{Intake, LAST_ANSWERS};
+use crate::consumer::simple::intake::{Intake, settled_at};
 use crate::consumer::simple::planner::{Begun, SourceKey};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::lease::{LeaseStats, Renewal};
@@ -29,17 +30,32 @@ pub struct SimpleReceiver {
 struct Worker {
     intake: Intake,
     turn: Mutex<usize>,
+    calls: Mutex<Calls>,
+    /// A call ended.
+    ended: Notify,
+}
+
+/// The calls under way, also those whose caller has gone.
+#[derive(Debug, Default)]
+struct Calls {
+    under_way: usize,
+    /// Those whose messages are arriving.
+    arriving: usize,
+    /// When the youngest began.
+    last_begun: Option<Instant>,
 }
 
 impl SimpleReceiver {
     pub(crate) fn new(intake: Intake) -> Self {
-        Self { worker: Arc::new(Worker { intake, turn: Mutex::new(fastrand::usize(..1 << 16)) }) }
+        let turn = Mutex::new(fastrand::usize(..1 << 16));
+        Self { worker: Arc::new(Worker { intake, turn, calls: Mutex::default(), ended: Notify::new() }) }
     }
 
     /// Receives up to `max` messages (1 to 32 on Apache's servers), hidden from others for `invisible` (10 s to 12 h on
     /// Apache's). It waits up to the await duration for a first one. `Ok` of an empty vector is a normal answer.
     ///
-    /// Cancelled, what had arrived is given back to the server, without a delivery attempt where the server honours that.
+    /// Cancelled, what the server answers is given back to it, without a delivery attempt where it honours that: nobody tells
+    /// the broker that the caller has gone, and it may hand out messages to this call until the await duration is over.
     ///
     /// # Errors
     /// `InvalidArgument` for zero messages or a zero duration, or when the server refuses the values; what may pass is
@@ -67,27 +83,32 @@ impl SimpleReceiver {
     }
 
     /// Waits for the receipts that are held and for every settlement to be answered, and says goodbye; at most `deadline`.
+    /// A cancelled call that has just begun is waited for, too: the server may be answering it.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
-        self.worker.intake.end(deadline).await
+        let began = clock::now();
+        clock::timeout(deadline, self.worker.answered()).await;
+        self.worker.intake.end(deadline.saturating_sub(clock::now() - began)).await
     }
 }
 
 impl Worker {
-    /// Receives for a call. When that is cancelled, an answer on its way is still read, and given back: once the server has
-    /// written it, nobody else gets these messages before their invisible duration is over.
+    /// Receives for a call. When that is cancelled, an answer is still read, and given back: once the server has written it,
+    /// nobody else gets these messages before their invisible duration is over.
     async fn answer(self: Arc<Self>, max: u32, invisible: Duration, mut answer: oneshot::Sender<Result<Unseen>>) {
-        let mut receiving = pin!(self.receive(max, invisible));
+        let gone = AtomicBool::new(false);
+        let mut receiving = pin!(self.receive(max, invisible, &gone));
         let outcome = tokio::select! {
             biased;
-            outcome = &mut receiving => Some(outcome),
-            () = answer.closed() => clock::timeout(LAST_ANSWERS, receiving).await,
+            outcome = &mut receiving => outcome,
+            () = answer.closed() => {
+                gone.store(true, Ordering::Relaxed);
+                receiving.await
+            }
         };
-        if let Some(outcome) = outcome {
-            drop(answer.send(outcome)); // what nobody takes is given back by its drop
-        }
+        drop(answer.send(outcome)); // what nobody takes is given back by its drop
     }
 
-    async fn receive(&self, max: u32, invisible: Duration) -> Result<Unseen> {
+    async fn receive(&self, max: u32, invisible: Duration, gone: &AtomicBool) -> Result<Unseen> {
         let until = clock::now() + self.intake.options.await_duration;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         loop {
@@ -97,16 +118,41 @@ impl Worker {
             };
             let wait = backoff.next(fastrand::f64());
             let passing = retry::verdict(Operation::Receive, &error) == Verdict::Retry;
-            if !passing || clock::now() + wait > until {
+            if !passing || clock::now() + wait > until || gone.load(Ordering::Relaxed) {
                 return Err(error);
             }
             clock::sleep(wait).await;
         }
     }
 
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until no answer is on its way: what is under way waits at the broker.
+    async fn answered(&self) {
+        let settled = settled_at(self.calls().last_begun, clock::now());
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            ended.as_mut().enable();
+            let (under_way, arriving) = {
+                let calls = self.calls();
+                (calls.under_way > 0, calls.arriving > 0)
+            };
+            if !under_way || (!arriving && settled <= clock::now()) {
+                return;
+            }
+            tokio::select! {
+                () = ended => {}
+                () = clock::timer(settled), if !arriving => {}
+            }
+        }
+    }
+
     async fn receive_once(&self, max: u32, invisible: Duration) -> Result<Unseen> {
         let Intake { session, leases, options, .. } = &self.intake;
         let begun = Begun { source: self.next_source()?, max, at: clock::now(), arrived: 0 };
+        let mut counted = Call::begin(self, begun.at);
         let (at, request) = self.intake.prepare(&begun, invisible, options.await_duration).await?;
         let call = session.wire().receive(&at, &request).await;
         let mut frames = call.inspect_err(|error| session.report(&at, error))?;
@@ -117,6 +163,7 @@ impl Worker {
             let now = *leased_at.get_or_insert_with(clock::now);
             match frame {
                 Ok(ReceiveFrame::Message { message, handle }) => {
+                    counted.arrives();
                     let delivery = self.intake.lease(&origin, message, handle, now, invisible, Renewal::Off);
                     arrived.0.push(delivery);
                 }
@@ -145,6 +192,38 @@ impl Worker {
         *turn = turn.wrapping_add(1);
         let index = *turn % sources.len();
         Ok(sources.swap_remove(index))
+    }
+}
+
+/// Counts one call.
+struct Call<'a> {
+    worker: &'a Worker,
+    arrives: bool,
+}
+
+impl<'a> Call<'a> {
+    fn begin(worker: &'a Worker, now: Instant) -> Self {
+        let mut calls = worker.calls();
+        calls.under_way += 1;
+        calls.last_begun = Some(now);
+        Self { worker, arrives: false }
+    }
+
+    fn arrives(&mut self) {
+        if !self.arrives {
+            self.arrives = true;
+            self.worker.calls().arriving += 1;
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let mut calls = self.worker.calls();
+        calls.under_way -= 1;
+        calls.arriving -= usize::from(self.arrives);
+        drop(calls);
+        self.worker.ended.notify_waiters();
     }
 }
 

@@ -18,7 +18,8 @@ use crate::error::Result;
 /// * An error item is permanent (wrong credentials, an invisible duration the server refuses): it comes once, after
 ///   what was buffered, and then the stream ends. What may pass is retried inside, see [`SimpleControl::health`].
 /// * The stream ends after [`SimpleControl::shutdown`].
-/// * Dropping it gives back what was buffered and never seen, without a delivery attempt where the server honours that.
+/// * Dropping it gives back what was buffered and never seen, without a delivery attempt where the server honours that;
+///   also what its last receives bring, which wait on at the server for up to the await duration.
 ///   Receipts that are held go on: they can be settled, and are renewed, as before.
 /// * `next()` is cancel safe: a dropped `next()` takes no message.
 ///
