@@ -19,7 +19,7 @@ mod session;
 mod task;
 mod transport;
 
-pub use assignment::{AssignmentStrategy, Average, Circle, ConsistentHash};
+pub use assignment::{Assignment, AssignmentStrategy, Average, Circle, ConsistentHash};
 pub use checkpoint::{CheckpointEvent, CheckpointStore, CommitMode, Completion, CompletionShares, MemoryCheckpoints};
 pub use client::{Client, ClientBuilder};
 pub use consumer::simple::{

@@ -26,6 +26,11 @@ impl Share {
         Err(Error::config("share", format!("{index} of {of}"), rule))
     }
 
+    /// How many tasks there are.
+    pub(super) const fn tasks(self) -> usize {
+        self.of as usize
+    }
+
     pub(crate) fn takes(self, queue: &MessageQueue) -> bool {
         let start = u64::from(hash(&format!("{}@{}", queue.topic(), queue.broker())));
         (start + u64::from(queue.id())) % u64::from(self.of) == u64::from(self.index)

@@ -17,6 +17,8 @@ const PURE: &[&str] = &[
     "transport::remoting::command",
     "transport::remoting::stored",
     "assignment::chosen",
+    "assignment::holding",
+    "assignment::round",
     "assignment::share",
     "assignment::strategy",
     "checkpoint::tracker",
