@@ -168,6 +168,17 @@ impl QueueLedger {
         }
     }
 
+    /// Nothing more is handed out; what was handed out may finish (trap P8).
+    pub(crate) fn revoke(&self) {
+        self.0.queue.revoke();
+    }
+
+    /// Later completions are refused, counted and reported (trap P7). Returns the low mark that was reached; `None` when
+    /// it was fenced before.
+    pub(crate) fn fence(&self) -> Option<Offset> {
+        self.0.queue.fence()
+    }
+
     pub(crate) fn standing(&self) -> Standing {
         self.0.queue.standing()
     }

@@ -117,6 +117,13 @@ impl Ledger {
         Some(QueueLedger::new(revoked, Arc::clone(&self.0)))
     }
 
+    /// Nothing more is handed out of any queue. Returns those that are owned.
+    pub(crate) fn revoke_all(&self) -> Vec<QueueLedger> {
+        let owned: Vec<_> = self.shared().queues().values().filter(|queue| queue.is_owned()).cloned().collect();
+        owned.iter().for_each(|queue| queue.revoke());
+        owned.into_iter().map(|queue| QueueLedger::new(queue, Arc::clone(&self.0))).collect()
+    }
+
     /// Later completions of this queue are refused, counted and reported (trap P7). Returns the low mark that it reached;
     /// `None` when it was not ours.
     pub(crate) fn fence(&self, queue: &MessageQueue) -> Option<Offset> {
@@ -191,7 +198,7 @@ fn check_handed_out(queue: &MessageQueue, position: Offset, handed_out: Offset) 
     Err(Error::argument("offset", position, &rule).during(Operation::Checkpoint).on_queue(queue))
 }
 
-fn not_ours(queue: &MessageQueue) -> Error {
+pub(super) fn not_ours(queue: &MessageQueue) -> Error {
     let rule = "the queue is not, or no longer, assigned to this consumer: its position is for its owner to commit; the \
                 other queues of the checkpoint were committed";
     Error::new(ErrorKind::Precondition, rule).during(Operation::Checkpoint).on_queue(queue)

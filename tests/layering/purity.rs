@@ -21,6 +21,8 @@ const PURE: &[&str] = &[
     "assignment::round",
     "assignment::share",
     "assignment::strategy",
+    "checkpoint::book",
+    "checkpoint::event",
     "checkpoint::tracker",
     "lease::entry",
     "lease::judge",

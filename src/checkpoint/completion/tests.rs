@@ -1,1 +1,139 @@
+use super::*;
+use crate::checkpoint::testing::{Told, begin, hand_out, offset, positions, queue};
 
+#[test]
+fn it_is_four_words_and_can_be_sent() {
+    fn send<T: Send + Sync + 'static>() {}
+    send::<Completion>();
+    send::<CompletionShares>();
+    assert!(size_of::<Completion>() <= 32, "{}", size_of::<Completion>());
+}
+
+#[test]
+fn one_to_many_is_completed_when_all_shares_are() {
+    let ledger = Told::default().ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    let mut shares = hand_out(&queue_ledger, 5).split(3);
+    assert_eq!(shares.len(), 3);
+    let (one, two) = (shares.next().expect("one"), shares.next().expect("two"));
+    assert_eq!((one.queue(), one.range()), (Some(&queue(1)), Some(offset(0)..offset(5))));
+    two.complete();
+    shares.next().expect("three").complete();
+    assert_eq!(ledger.checkpoint(), positions([(1, 0)]));
+    one.complete();
+    assert_eq!((ledger.checkpoint(), shares.next().is_none()), (positions([(1, 5)]), true));
+}
+
+#[test]
+fn one_to_none_is_completed_at_once() {
+    let ledger = Told::default().ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    assert_eq!(hand_out(&queue_ledger, 5).split(0).count(), 0);
+    assert_eq!(ledger.checkpoint(), positions([(1, 5)]));
+}
+
+#[test]
+fn a_share_that_is_dropped_or_never_taken_is_the_whole_dropped() {
+    let told = Told::default();
+    let ledger = told.ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    let mut shares = hand_out(&queue_ledger, 5).split(2);
+    drop(shares.next());
+    assert_eq!(told.take(), ["dropped orders@broker-a:1 0..5"]);
+    shares.next().expect("two").complete();
+    assert_eq!(ledger.checkpoint(), positions([(1, 0)]));
+
+    let other = begin(&ledger, 2, 0, 0);
+    let mut shares = hand_out(&other, 5).split(2);
+    let taken = shares.next().expect("one");
+    drop(shares);
+    assert_eq!(told.take(), ["dropped orders@broker-a:2 0..5"]);
+    taken.complete();
+    assert_eq!(ledger.checkpoint(), positions([(1, 0), (2, 0)]));
+}
+
+#[test]
+fn many_to_one_also_of_several_consumers() {
+    let (one, two) = (Told::default().ledger(), Told::default().ledger());
+    let (of_one, of_two) = (begin(&one, 1, 0, 0), begin(&two, 2, 0, 0));
+    let merged: Completion = [hand_out(&of_one, 5), hand_out(&of_two, 5)].into_iter().collect();
+    assert_eq!((merged.queue(), merged.range()), (None, None));
+    assert_eq!(format!("{merged:?}"), r#"Completion { queue: "several" }"#);
+    merged.complete();
+    assert_eq!((one.checkpoint(), two.checkpoint()), (positions([(1, 5)]), positions([(2, 5)])));
+    let none: Completion = std::iter::empty().collect();
+    assert_eq!((none.queue(), none.range()), (None, None));
+    none.complete();
+}
+
+#[test]
+fn what_follows_on_each_other_is_one_again() {
+    let told = Told::default();
+    let ledger = told.ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    let mut whole = hand_out(&queue_ledger, 4);
+    let mut singles: Vec<Completion> = (1..4).map(|at| whole.take_first(1, offset(at))).collect();
+    singles.push(whole);
+    let ranges: Vec<_> = singles.iter().filter_map(Completion::range).map(|range| range.start.get()).collect();
+    assert_eq!(ranges, [0, 1, 2, 3]);
+    let merged: Completion = singles.into_iter().chain([hand_out(&queue_ledger, 2)]).collect();
+    assert!(matches!(merged.0, Kind::Pieces(_)), "no memory is taken for what fits in one");
+    assert_eq!(format!("{merged:?}"), "Completion { queue: orders@broker-a:1, range: 0..6 }");
+    let out_of_order: Completion = [hand_out(&queue_ledger, 1), merged].into_iter().collect();
+    assert_eq!((out_of_order.queue(), out_of_order.range()), (Some(&queue(1)), Some(offset(0)..offset(7))));
+    out_of_order.complete();
+    assert_eq!(ledger.checkpoint(), positions([(1, 7)]));
+    assert!(told.take().is_empty(), "none of the parts counts as dropped");
+}
+
+#[test]
+fn it_splits_anywhere_and_each_half_is_its_own() {
+    let ledger = Told::default().ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 10);
+    // Messages at 10, 14 and 15.
+    let whole = queue_ledger.hand_out([11, 15, 16].map(offset), crate::clock::now()).expect("handed out");
+    let (left, right) = whole.split_at(2, offset(15));
+    assert_eq!((left.range(), right.range()), (Some(offset(10)..offset(15)), Some(offset(15)..offset(16))));
+    right.complete();
+    assert_eq!(ledger.checkpoint(), positions([(1, 10)]));
+    left.complete();
+    assert_eq!(ledger.checkpoint(), positions([(1, 16)]));
+    let (all, none) = hand_out(&queue_ledger, 3).split_at(3, offset(19));
+    drop(none);
+    all.complete();
+    assert_eq!((ledger.checkpoint(), ledger.stats().dropped), (positions([(1, 19)]), 0));
+}
+
+#[test]
+fn a_merged_one_splits_into_halves_that_complete_it_together() {
+    let ledger = Told::default().ledger();
+    let (one, two) = (begin(&ledger, 1, 0, 0), begin(&ledger, 2, 0, 0));
+    let merged: Completion = [hand_out(&one, 2), hand_out(&two, 2)].into_iter().collect();
+    let (left, right) = merged.split_at(1, offset(1));
+    left.complete();
+    assert_eq!(ledger.checkpoint(), positions([(1, 0), (2, 0)]));
+    right.complete();
+    assert_eq!(ledger.checkpoint(), positions([(1, 2), (2, 2)]));
+    assert_eq!(ledger.stats().dropped, 0);
+}
+
+#[test]
+fn completions_are_completed_from_many_threads() {
+    let ledger = Told::default().ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    let batches: Vec<_> = (0..64).map(|_| hand_out(&queue_ledger, 32)).collect();
+    let mut parts: Vec<Vec<Completion>> = (0..4).map(|_| Vec::new()).collect();
+    for (at, mut batch) in batches.into_iter().enumerate() {
+        for message in 0..31 {
+            let single = batch.take_first(1, offset(at as u64 * 32 + message + 1));
+            parts[(at + message as usize) % 4].push(single);
+        }
+        parts[at % 4].push(batch);
+    }
+    std::thread::scope(|scope| {
+        for part in parts {
+            scope.spawn(move || part.into_iter().for_each(Completion::complete));
+        }
+    });
+    assert_eq!(ledger.checkpoint(), positions([(1, 64 * 32)]));
+}

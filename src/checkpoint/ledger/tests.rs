@@ -1,1 +1,346 @@
+use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::poll_fn;
+
+use super::*;
+use crate::checkpoint::testing::{Told, begin, hand_out, offset, positions, queue};
+use crate::clock;
+use proptest::prelude::*;
+
+#[test]
+fn p2_a_checkpoint_has_what_was_completed_and_not_what_was_handed_out() {
+    let ledger = Told::default().ledger();
+    let (one, two) = (begin(&ledger, 1, 0, 100), begin(&ledger, 2, 0, 7));
+    let first = hand_out(&one, 10);
+    let _open = hand_out(&two, 10);
+    assert_eq!(ledger.checkpoint(), positions([(1, 100), (2, 7)]));
+    first.complete();
+    assert_eq!(ledger.checkpoint(), positions([(1, 110), (2, 7)]));
+}
+
+#[test]
+fn p6_an_epoch_begins_once_and_ends_the_one_before() {
+    let told = Told::default();
+    let ledger = told.ledger();
+    let before = begin(&ledger, 1, 0, 0);
+    let old = hand_out(&before, 5);
+    let again = ledger.begin(&queue(1), Epoch::default(), offset(0)).expect_err("the same epoch");
+    assert_eq!(again.kind(), ErrorKind::Precondition);
+    let now = begin(&ledger, 1, 1, 3);
+    old.complete();
+    assert_eq!(ledger.checkpoint(), positions([(1, 3)]), "a completion of the old epoch moves nothing");
+    assert_eq!(told.take(), ["late orders@broker-a:1 0..5"]);
+    let refused = before.hand_out([offset(6)], clock::now()).expect_err("buffers of the old epoch are not handed out");
+    assert_eq!((refused.kind(), refused.queue()), (ErrorKind::Closed, Some(&queue(1))));
+    hand_out(&now, 2).complete();
+    assert_eq!(ledger.checkpoint(), positions([(1, 5)]));
+    let back = ledger.begin(&queue(1), Epoch::default(), offset(0)).expect_err("an earlier epoch");
+    assert!(back.to_string().contains("epoch 1"), "{back}");
+}
+
+#[test]
+fn p7_completions_of_a_queue_that_was_given_up_are_refused_counted_and_told_once() {
+    let told = Told::default();
+    let ledger = told.ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    let (first, second, third) = (hand_out(&queue_ledger, 5), hand_out(&queue_ledger, 5), hand_out(&queue_ledger, 5));
+    first.complete();
+    assert_eq!(ledger.fence(&queue(1)), Some(offset(5)));
+    assert_eq!(ledger.fence(&queue(1)), None, "it is fenced once");
+    second.complete();
+    third.complete();
+    assert_eq!(ledger.stats(), LedgerStats { late: 2, dropped: 0 });
+    assert_eq!(told.take(), ["late orders@broker-a:1 5..10"]);
+    assert!(ledger.checkpoint().is_empty());
+    let refused = ledger.complete_below(&positions([(1, 5)])).expect_err("it is not ours");
+    assert_eq!((refused.kind(), refused.queue()), (ErrorKind::Precondition, Some(&queue(1))));
+}
+
+#[test]
+fn p8_what_was_handed_out_may_finish_after_a_revoke_and_nothing_more_is_handed_out() {
+    let ledger = Told::default().ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    let (first, second) = (hand_out(&queue_ledger, 5), hand_out(&queue_ledger, 5));
+    let revoked = ledger.revoke(&queue(1)).expect("ours");
+    assert!(queue_ledger.hand_out([offset(11)], clock::now()).is_err());
+    queue_ledger.skip_to(offset(90));
+    assert_eq!(revoked.drained().now_or_never(), None);
+    second.complete();
+    assert_eq!(revoked.drained().now_or_never(), None);
+    first.complete();
+    assert_eq!(revoked.drained().now_or_never(), Some(()));
+    assert_eq!(revoked.fence(), Some(offset(10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p8_who_waits_for_a_queue_to_drain_is_woken_by_the_last_completion_and_by_the_fence() {
+    let ledger = Told::default().ledger();
+    let (one, two) = (begin(&ledger, 1, 0, 0), begin(&ledger, 2, 0, 0));
+    let (first, _second) = (hand_out(&one, 5), hand_out(&two, 5));
+    for queue in ledger.revoke_all() {
+        let (wait, second) = (queue.drained(), Duration::from_secs(1));
+        let is_first = queue.queue().id() == 1;
+        tokio::select! {
+            biased;
+            () = wait => panic!("{queue:?} is not drained"),
+            () = clock::sleep(second) => {}
+        }
+        let waiting = tokio::join!(clock::timeout(second, queue.drained()), async {
+            if is_first { drop(queue.hand_out([], clock::now())) } else { _ = ledger.fence(queue.queue()) }
+        });
+        assert_eq!(waiting.0.is_some(), !is_first);
+    }
+    let one = ledger.revoke(&queue(1)).expect("still ours");
+    let waiting = tokio::join!(clock::timeout(Duration::from_secs(1), one.drained()), async { first.complete() });
+    assert!(waiting.0.is_some());
+}
+
+#[test]
+fn p4_a_commit_beyond_what_was_handed_out_is_refused_and_completes_nothing() {
+    let ledger = Told::default().ledger();
+    let (one, two) = (begin(&ledger, 1, 0, 0), begin(&ledger, 2, 0, 0));
+    let _open = (hand_out(&one, 5), hand_out(&two, 5));
+    let refused = ledger.complete_below(&positions([(1, 5), (2, 6)])).expect_err("6 was not handed out");
+    assert_eq!((refused.kind(), refused.queue()), (ErrorKind::InvalidArgument, Some(&queue(2))));
+    assert!(refused.to_string().contains("offset `6`: only what lies before offset 5"), "{refused}");
+    assert_eq!(ledger.checkpoint(), positions([(1, 0), (2, 0)]));
+    ledger.complete_below(&positions([(1, 5), (2, 3)])).expect("both were handed out");
+    assert_eq!(ledger.checkpoint(), positions([(1, 5), (2, 3)]));
+}
+
+#[test]
+fn p7_a_commit_completes_the_queues_that_are_ours_and_names_one_that_is_not() {
+    let ledger = Told::default().ledger();
+    let one = begin(&ledger, 1, 0, 0);
+    let open = hand_out(&one, 5);
+    let refused = ledger.complete_below(&positions([(1, 5), (9, 5)])).expect_err("9 is not ours");
+    assert_eq!(refused.queue(), Some(&queue(9)));
+    assert_eq!(ledger.checkpoint(), positions([(1, 5)]));
+    open.complete();
+    assert_eq!(ledger.checkpoint(), positions([(1, 5)]), "completing it again changes nothing");
+}
+
+async fn trouble(ledger: &Ledger) -> Option<Error> {
+    poll_fn(|cx| ledger.poll_trouble(cx)).now_or_never()
+}
+
+#[tokio::test]
+async fn a_dropped_completion_is_told_and_once_it_holds_others_ends_the_stream() {
+    let told = Told::default();
+    let ledger = told.ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 40);
+    let (first, second, third) = (hand_out(&queue_ledger, 2), hand_out(&queue_ledger, 2), hand_out(&queue_ledger, 2));
+    drop(first);
+    assert_eq!(told.take(), ["dropped orders@broker-a:1 40..42"]);
+    assert!(trouble(&ledger).await.is_none(), "nothing is held up yet: a checkpoint may pass it");
+    second.complete();
+    let error = trouble(&ledger).await.expect("what was completed behind it can never be committed");
+    assert_eq!((error.kind(), error.queue()), (ErrorKind::Precondition, Some(&queue(1))));
+    assert!(error.to_string().contains("offsets 40..41 was dropped"), "{error}");
+    third.complete();
+    assert!(trouble(&ledger).await.is_none(), "told once");
+    assert_eq!((ledger.stats().dropped, ledger.checkpoint()), (1, positions([(1, 40)])));
+}
+
+#[tokio::test]
+async fn an_engine_that_drops_completions_and_commits_checkpoints_is_not_disturbed() {
+    let told = Told::default();
+    let ledger = told.ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    for barrier in 1..=10 {
+        for _ in 0..10 {
+            drop(hand_out(&queue_ledger, 8));
+            let position = queue_ledger.standing().position;
+            queue_ledger.skip_to(offset(position.get() + 2));
+        }
+        ledger.complete_below(&positions([(1, barrier * 100)])).expect("handed out");
+        assert_eq!(ledger.checkpoint(), positions([(1, barrier * 100)]));
+    }
+    assert!(trouble(&ledger).await.is_none());
+    assert_eq!((told.take().len(), ledger.stats().dropped), (10, 100), "told once until the mark moves, and counted");
+}
+
+#[tokio::test]
+async fn a_queue_that_pauses_behind_a_dropped_completion_ends_the_stream() {
+    let ledger = Told::default().ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    drop(hand_out(&queue_ledger, 8));
+    let room = poll_fn(|cx| queue_ledger.poll_room(cx, 8)).now_or_never();
+    assert!(room.is_none() && trouble(&ledger).await.is_some());
+}
+
+#[test]
+fn a_completion_dropped_after_its_stream_is_nothing_special() {
+    let told = Told::default();
+    let ledger = told.ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    let (first, second) = (hand_out(&queue_ledger, 5), hand_out(&queue_ledger, 5));
+    ledger.stream_ended();
+    drop(second);
+    first.complete();
+    assert_eq!(
+        (told.take().len(), ledger.stats(), ledger.checkpoint()),
+        (0, LedgerStats::default(), positions([(1, 5)]))
+    );
+}
+
+#[tokio::test]
+async fn a_paused_queue_is_woken_when_its_window_is_small_enough() {
+    let ledger = Told::default().ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    let (first, second) = (hand_out(&queue_ledger, 5), hand_out(&queue_ledger, 5));
+    let mut room = tokio_test_task(poll_fn(move |cx| queue_ledger.poll_room(cx, 6)));
+    assert!(!room.is_ready());
+    second.complete();
+    assert!(!room.is_woken(), "the window still begins at the first");
+    first.complete();
+    assert!(room.is_woken() && room.is_ready());
+}
+
+/// A future and whether it was woken.
+struct Spied<F> {
+    future: std::pin::Pin<Box<F>>,
+    woken: Arc<Woken>,
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+fn tokio_test_task<F: Future>(future: F) -> Spied<F> {
+    Spied { future: Box::pin(future), woken: Arc::default() }
+}
+
+impl<F: Future> Spied<F> {
+    fn is_ready(&mut self) -> bool {
+        let waker = Arc::clone(&self.woken).into();
+        self.future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
+    }
+
+    fn is_woken(&self) -> bool {
+        self.woken.0.load(Ordering::Acquire)
+    }
+}
+
+#[test]
+fn what_is_handed_out_with_a_huge_gap_keeps_its_exact_range() {
+    let ledger = Told::default().ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    let far = 1 << 40;
+    let lone = queue_ledger.hand_out([offset(far)], clock::now()).expect("handed out");
+    assert_eq!(lone.range(), Some(offset(far - 1)..offset(far)));
+    let wide = queue_ledger.hand_out([offset(far + 1), offset(2 * far), offset(2 * far + 1)], clock::now());
+    let wide = wide.expect("handed out");
+    assert_eq!(wide.range(), Some(offset(far)..offset(2 * far + 1)));
+    wide.complete();
+    lone.complete();
+    assert_eq!(ledger.checkpoint(), positions([(1, 2 * far + 1)]));
+}
+
+#[test]
+fn offsets_that_do_not_rise_are_the_servers_fault() {
+    let ledger = Told::default().ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 10);
+    let error = queue_ledger.hand_out([offset(11), offset(11)], clock::now()).expect_err("twice the same");
+    assert_eq!((error.kind(), queue_ledger.standing().open), (ErrorKind::Protocol, 0));
+}
+
+#[test]
+fn what_is_committed_before_it_is_handed_out_is_complete_at_once() {
+    let told = Told::default();
+    let ledger = told.ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    let done = queue_ledger.hand_out_completed((1..=5).map(offset), clock::now()).expect("handed out");
+    assert_eq!(done.range(), Some(offset(0)..offset(5)));
+    assert_eq!(ledger.checkpoint(), positions([(1, 5)]));
+    drop(done);
+    assert!(told.take().is_empty(), "there is nothing left to complete");
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Begin(u32),
+    HandOut(u32, u64),
+    Finish(prop::sample::Index, Finish),
+    Fence(u32),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Finish {
+    Complete,
+    Split,
+    Merge,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let finish = prop_oneof![Just(Finish::Complete), Just(Finish::Split), Just(Finish::Merge)];
+    let act = prop_oneof![
+        1 => (0u32..3).prop_map(Act::Begin),
+        4 => (0u32..3, 1u64..40).prop_map(|(queue, count)| Act::HandOut(queue, count)),
+        5 => (any::<prop::sample::Index>(), finish).prop_map(|(at, how)| Act::Finish(at, how)),
+        1 => (0u32..3).prop_map(Act::Fence),
+    ];
+    prop::collection::vec(act, 1..80)
+}
+
+proptest! {
+    /// Whatever is completed, split, merged and fenced: a mark never passes what is not completed, never goes back
+    /// within an epoch, and in the end, when all is completed, is where the hand-out is.
+    #[test]
+    fn a_low_mark_is_the_first_offset_that_is_not_completed(acts in acts()) {
+        let ledger = Told::default().ledger();
+        let mut epochs = [0usize; 3];
+        let mut owned: BTreeMap<u32, QueueLedger> = BTreeMap::new();
+        // Queue, epoch, first offset and completion of what is open.
+        let mut held: Vec<(u32, usize, u64, Vec<crate::Completion>)> = Vec::new();
+        let mut marks: BTreeMap<u32, u64> = BTreeMap::new();
+        for act in acts {
+            match act {
+                Act::Begin(id) => {
+                    let start = u64::from(id) * 1000 + epochs[id as usize] as u64;
+                    owned.insert(id, begin(&ledger, id, epochs[id as usize], start));
+                    epochs[id as usize] += 1;
+                    marks.insert(id, start);
+                }
+                Act::HandOut(id, count) => if let Some(queue) = owned.get(&id) {
+                    let from = queue.standing().position.get();
+                    held.push((id, epochs[id as usize], from, vec![hand_out(queue, count)]));
+                },
+                Act::Finish(at, how) if !held.is_empty() => {
+                    let at = at.index(held.len());
+                    let (id, epoch, from, mut parts) = held.swap_remove(at);
+                    match how {
+                        Finish::Complete => parts.into_iter().for_each(crate::Completion::complete),
+                        Finish::Split => {
+                            let mut shares = parts.remove(0).split(2);
+                            shares.next().expect("two").complete();
+                            held.push((id, epoch, from, vec![shares.next().expect("two")]));
+                        }
+                        Finish::Merge => {
+                            let merged = parts.into_iter().collect();
+                            held.push((id, epoch, from, vec![merged]));
+                        }
+                    }
+                }
+                Act::Fence(id) => if owned.remove(&id).is_some() {
+                    ledger.fence(&queue(id));
+                },
+                Act::Finish(..) => {}
+            }
+            for (id, queue) in &owned {
+                let open = held.iter().filter(|(of, epoch, ..)| of == id && *epoch == epochs[*id as usize]);
+                let expected = open.map(|(_, _, from, _)| *from).min();
+                let standing = queue.standing();
+                prop_assert_eq!(standing.low_mark.get(), expected.unwrap_or(standing.position.get()));
+                prop_assert!(standing.low_mark.get() >= marks[id]);
+                marks.insert(*id, standing.low_mark.get());
+            }
+        }
+    }
+}

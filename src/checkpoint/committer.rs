@@ -1,0 +1,341 @@
+//! The one task of a consumer that saves positions.
+
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::account::QueueLedger;
+use crate::checkpoint::book::{Book, Places, Reach, Work};
+use crate::checkpoint::desk::Desk;
+use crate::checkpoint::ledger::Ledger;
+use crate::checkpoint::mode::CommitMode;
+use crate::checkpoint::store::AnyStore;
+use crate::clock;
+use crate::error::{BoxError, Error, ErrorKind, Operation, Result, millis};
+use crate::model::{Checkpoint, Epoch, MessageQueue, Offset};
+use crate::task::TaskGroup;
+use crate::transport::Call;
+
+/// How long the committer goes on trying when nobody is left to wait for it.
+const LAST_TRIES: Duration = Duration::from_secs(3);
+
+/// Where positions go that the brokers keep. Every call has a deadline of its own.
+pub(crate) trait CommitTarget: fmt::Debug + Send + Sync {
+    /// Commits `next`, the first offset that is not yet consumed, at the queue's broker.
+    fn commit<'a>(&'a self, queue: &'a MessageQueue, next: Offset) -> Call<'a, ()>;
+}
+
+/// What a committer is made of.
+pub(crate) struct CommitterOptions {
+    pub(crate) group: Arc<str>,
+    pub(crate) mode: CommitMode,
+    /// How often positions are saved that have changed.
+    pub(crate) interval: Duration,
+    /// How long a flush, a commit, and the save of a queue that is given up may take.
+    pub(crate) save_timeout: Duration,
+    /// The store of the user's, if there is one: it decides what counts as durable.
+    pub(crate) store: Option<Arc<dyn AnyStore>>,
+    /// The brokers: a mirror when there is a store.
+    pub(crate) target: Option<Arc<dyn CommitTarget>>,
+}
+
+impl CommitterOptions {
+    /// At least once, every 5 s, at most 10 s for each save; nowhere yet.
+    pub(crate) fn new(group: impl Into<Arc<str>>) -> Self {
+        Self {
+            group: group.into(),
+            mode: CommitMode::default(),
+            interval: Duration::from_secs(5),
+            save_timeout: Duration::from_secs(10),
+            store: None,
+            target: None,
+        }
+    }
+}
+
+/// Saves the positions of a ledger. Cheap to clone.
+///
+/// Its task ends after [`close`](Self::close), when its tasks are cancelled, or when this, the ledger and all completions
+/// are gone; each time it first saves once more what was completed, for three seconds at most.
+#[derive(Clone)]
+pub(crate) struct Committer {
+    desk: Arc<Desk>,
+    ledger: Ledger,
+    options: Arc<CommitterOptions>,
+}
+
+/// What was not finished when a committer was closed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Unfinished {
+    /// Messages that were handed out and not completed, per queue; they are read again.
+    pub(crate) open: Vec<(MessageQueue, u64)>,
+    /// Positions that could not be saved; what lies between them and the saved ones is read again.
+    pub(crate) unsaved: Checkpoint,
+}
+
+impl Committer {
+    pub(crate) fn start(tasks: &TaskGroup, ledger: &Ledger, options: CommitterOptions) -> Self {
+        let options = Arc::new(options);
+        let places = Places { store: options.store.is_some(), brokers: options.target.is_some() };
+        let desk = Arc::new(Desk::new(Book::new(places), options.mode, Arc::clone(ledger.shared())));
+        let clerk = Clerk { desk: Arc::clone(&desk), options: Arc::clone(&options), token: tasks.token() };
+        tasks.spawn_to_end("committer", clerk.run());
+        Self { desk, ledger: ledger.clone(), options }
+    }
+
+    /// What the store has for the group; nothing when there is no store.
+    ///
+    /// # Errors
+    /// The store's, once: whoever builds a consumer decides how long to try.
+    pub(crate) async fn load(&self) -> Result<Checkpoint> {
+        let Some(store) = &self.options.store else { return Ok(Checkpoint::new()) };
+        let loaded = store.load(&self.options.group).await;
+        let checkpoint = loaded.map_err(|cause| self.options.store_failed("load", cause))?;
+        self.desk.with(|book| book.found_in_store(&checkpoint));
+        Ok(checkpoint)
+    }
+
+    /// What was last acknowledged by the broker for this queue; to be given to [`found`](Self::found).
+    pub(crate) fn committed(&self, queue: &MessageQueue) -> Option<Offset> {
+        self.desk.with(|book| book.committed(queue))
+    }
+
+    /// The broker was asked and said `found`. When it has less than it had acknowledged `before` it was asked, it is told
+    /// again, and an event says so (trap P23).
+    pub(crate) fn found(&self, queue: &MessageQueue, before: Option<Offset>, found: Offset) {
+        self.desk.with(|book| book.found_at_broker(queue, before, found));
+        self.desk.work.notify_one();
+    }
+
+    /// Saves everything that is completed now; it is durable when this returns. Nothing to do in [`CommitMode::Manual`].
+    /// Cancel safe: what was asked for goes on.
+    ///
+    /// # Errors
+    /// Why it cannot be saved, or could not in time; it goes on being tried.
+    pub(crate) async fn flush(&self) -> Result<()> {
+        let wanted = self.desk.want_marks();
+        self.durable(wanted).await
+    }
+
+    /// Completes everything below the checkpoint and makes it durable. Cancel safe as [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// Those of [`Ledger::complete_below`]; the queues that are ours are saved all the same when some are not. Why it
+    /// cannot be saved, or could not in time.
+    pub(crate) async fn commit(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let completed = self.ledger.complete_below(checkpoint);
+        if completed.as_ref().is_err_and(|error| error.kind() == ErrorKind::InvalidArgument) {
+            return completed;
+        }
+        let wanted = self.desk.want_checkpoint(checkpoint);
+        self.durable(wanted).await.and(completed)
+    }
+
+    /// Makes a position durable before what lies below it is handed out: [`CommitMode::AtMostOnce`].
+    ///
+    /// # Errors
+    /// Why it cannot be saved, or could not in time: then nothing may be handed out.
+    pub(crate) async fn commit_before(&self, queue: &QueueLedger, next: Offset) -> Result<()> {
+        self.desk.with(|book| book.want(queue.queue(), queue.epoch(), next));
+        self.durable(Checkpoint::from_iter([(queue.queue().clone(), next)])).await
+    }
+
+    async fn durable(&self, wanted: Checkpoint) -> Result<()> {
+        self.saved(wanted, Reach::Durable, self.options.save_timeout).await
+    }
+
+    async fn saved(&self, wanted: Checkpoint, reach: Reach, limit: Duration) -> Result<()> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let receiver = self.desk.wait(&wanted, reach);
+        match clock::timeout(limit, receiver).await {
+            Some(answer) => answer.unwrap_or_else(|_| Err(closed())),
+            None => Err(self.too_late(&wanted, reach, limit)),
+        }
+    }
+
+    fn too_late(&self, wanted: &Checkpoint, reach: Reach, limit: Duration) -> Error {
+        let failure = self.desk.with(|book| book.failure_among(wanted, reach));
+        let text = format!("positions could not be saved within {}; it is tried further", millis(limit));
+        let error = Error::new(ErrorKind::Timeout, text)
+            .during(Operation::Checkpoint)
+            .in_group(Arc::clone(&self.options.group));
+        failure.map_or_else(|| error.clone(), |cause| error.clone().with_source(cause))
+    }
+
+    /// Gives queues up: what was handed out may finish until `limit` is over, then it is fenced and its low mark saved,
+    /// for at most `save_timeout` more (traps P7, P8, P9). Never fails: an event tells what could not be saved. Dropped
+    /// early, it fences them all the same, and they are saved no more.
+    pub(crate) async fn give_up(&self, queues: &[MessageQueue], limit: Duration) {
+        let revoked: Vec<QueueLedger> = queues.iter().filter_map(|queue| self.ledger.revoke(queue)).collect();
+        let leaving = Leaving { desk: &self.desk, revoked: &revoked };
+        _ = clock::timeout(limit, join_all(revoked.iter().map(QueueLedger::drained))).await;
+        let last = self.desk.fence(&revoked);
+        // What fails is told by an event, when it is forgotten.
+        _ = self.saved(last, Reach::Everywhere, self.options.save_timeout).await;
+        drop(leaving);
+    }
+
+    /// Waits until everything handed out is completed, saves it, and ends, all within `limit`. Nothing more is handed out.
+    pub(crate) async fn close(&self, limit: Duration) -> Unfinished {
+        let until = clock::now() + limit;
+        let owned = self.ledger.revoke_all();
+        _ = clock::timeout(limit, join_all(owned.iter().map(QueueLedger::drained))).await;
+        let open =
+            owned.iter().map(|queue| (queue.queue().clone(), queue.standing().open)).filter(|(_, open)| *open > 0);
+        let open = open.collect();
+        self.desk.want_marks();
+        let wanted = self.desk.with(|book| book.unsaved(Reach::Everywhere));
+        let left = until.saturating_duration_since(clock::now());
+        _ = self.saved(wanted, Reach::Everywhere, left).await;
+        let unsaved = self.desk.with(|book| book.unsaved(Reach::Everywhere));
+        owned.iter().for_each(|queue| _ = queue.fence());
+        self.desk.close();
+        Unfinished { open, unsaved }
+    }
+}
+
+fn closed() -> Error {
+    Error::closed("consumer").during(Operation::Checkpoint)
+}
+
+/// Queues that are leaving: whatever happens, they are fenced, and nothing of them is sent any more.
+struct Leaving<'a> {
+    desk: &'a Desk,
+    revoked: &'a [QueueLedger],
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.desk.forget(self.revoked);
+    }
+}
+
+impl fmt::Debug for Committer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CommitterOptions { group, mode, interval, .. } = &*self.options;
+        f.debug_struct("Committer")
+            .field("group", group)
+            .field("mode", mode)
+            .field("interval", interval)
+            .finish_non_exhaustive()
+    }
+}
+
+impl CommitterOptions {
+    /// A store's error; one of this crate keeps its kind, any other may pass.
+    fn store_failed(&self, what: &str, cause: BoxError) -> Error {
+        let kind = cause.downcast_ref::<Error>().map_or(ErrorKind::Unavailable, Error::kind);
+        Error::new(kind, format!("the checkpoint store failed to {what} the group's positions"))
+            .during(Operation::Checkpoint)
+            .in_group(Arc::clone(&self.group))
+            .with_source(cause)
+    }
+
+    async fn perform(&self, work: Work) -> Ended {
+        match work {
+            Work::Save(checkpoint) => {
+                let result = match &self.store {
+                    Some(store) => store.save(&self.group, &checkpoint).await,
+                    None => Ok(()),
+                };
+                Ended::Saved(result.map_err(|cause| self.store_failed("save", cause)))
+            }
+            Work::Commit { queue, epoch, next } => {
+                let result = match &self.target {
+                    Some(target) => target.commit(&queue, next).await,
+                    None => Ok(()),
+                };
+                Ended::Committed { queue, epoch, next, result }
+            }
+        }
+    }
+}
+
+/// A call that has ended.
+enum Ended {
+    Saved(Result<()>),
+    Committed { queue: MessageQueue, epoch: Epoch, next: Offset, result: Result<()> },
+}
+
+/// The task.
+struct Clerk {
+    desk: Arc<Desk>,
+    options: Arc<CommitterOptions>,
+    token: CancellationToken,
+}
+
+impl Clerk {
+    async fn run(self) {
+        let mut running = FuturesUnordered::new();
+        let mut ticks = clock::interval(self.options.interval);
+        let mut timer_at = clock::now();
+        let mut timer = pin!(clock::timer(timer_at));
+        let (mut ended, mut last) = (None, None::<Instant>);
+        loop {
+            let (works, wake_at, is_idle) = self.turn(ended.take());
+            running.extend(works.into_iter().map(|work| self.options.perform(work)));
+            let now = clock::now();
+            if self.desk.is_closed() || last.is_some_and(|until| is_idle || until <= now) {
+                return;
+            }
+            let wake_at = wake_at.into_iter().chain(last).min();
+            if let Some(at) = wake_at.filter(|&at| at != timer_at) {
+                timer_at = at;
+                timer.as_mut().reset(at.into());
+            }
+            tokio::select! {
+                biased;
+                Some(next) = running.next(), if !running.is_empty() => ended = Some(next),
+                () = self.desk.work.notified() => {}
+                () = timer.as_mut(), if wake_at.is_some() => {}
+                _ = ticks.tick(), if last.is_none() => {
+                    self.desk.want_marks();
+                }
+                () = self.over(), if last.is_none() => {
+                    self.desk.want_marks();
+                    last = Some(clock::now() + LAST_TRIES);
+                }
+            }
+        }
+    }
+
+    /// Until nobody is left who could complete anything, or the tasks are cancelled.
+    async fn over(&self) {
+        tokio::select! {
+            () = self.desk.abandoned() => {}
+            () = self.token.cancelled() => {}
+        }
+    }
+
+    /// Tells the book how a call went, and asks it what to send, when to ask again, and whether all is saved.
+    fn turn(&self, ended: Option<Ended>) -> (Vec<Work>, Option<Instant>, bool) {
+        let (now, jitter) = (clock::now(), fastrand::f64());
+        self.desk.with(|book| {
+            match ended {
+                None => {}
+                Some(Ended::Saved(result)) => book.saved(result, now, jitter),
+                Some(Ended::Committed { queue, epoch, next, result }) => {
+                    book.answered((&queue, epoch, next), result, now, jitter);
+                }
+            }
+            (book.work(now), book.next_wake(), book.unsaved(Reach::Everywhere).is_empty())
+        })
+    }
+}
+
+impl Drop for Clerk {
+    /// Also when its task is dropped: nobody must wait for an answer that cannot come.
+    fn drop(&mut self) {
+        self.desk.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;
