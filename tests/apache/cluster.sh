@@ -18,6 +18,7 @@ usage: cluster.sh [-w WORKDIR] COMMAND
   start NODE         start one stopped process again: same ports, same store, configuration written anew
   stop NODE          stop one process as an administrator would (TERM, waited for)
   kill NODE          stop one process as a crash would (KILL)
+  admin ARGUMENT...  the server's own mqadmin, told where the name server is: admin updateTopic -c DefaultCluster -t orders
   fetch              only fetch the jars into the cache
 
 NODE is namesrv, broker-a, broker-b or proxy.
@@ -344,6 +345,18 @@ load_settings() {
   . "$work/settings"
 }
 
+# What `bin/mqadmin` of a distribution runs. It ends with 0 also when it could not do it, and then says why.
+admin() {
+  [ $# -gt 0 ] || die "admin needs a command of mqadmin, for example: admin topicList"
+  local verb=$1 said
+  shift
+  load_settings
+  said=$(ROCKETMQ_HOME=$work/namesrv java -Duser.home="$work/admin" -Drocketmq.log.root.level=WARN -Xmx64m -XX:+UseSerialGC \
+    -XX:TieredStopAtLevel=1 -cp "$lib/*" org.apache.rocketmq.tools.command.MQAdminStartup "$verb" -n "127.0.0.1:$PORT_BASE" "$@")
+  echo "$said"
+  case $said in *Exception* | *"not exist"*) return 1 ;; esac
+}
+
 status() {
   local node pid all=0
   load_settings
@@ -445,6 +458,7 @@ case $command in
     ;;
   status) status ;;
   env) load_settings; cat "$work/env" ;;
+  admin) require_java; fetch_jars; admin "$@" ;;
   fetch) require_java; fetch_jars; echo "$lib" ;;
   help | -h | --help) usage ;;
   *) usage >&2; die "unknown command '$command'" ;;
