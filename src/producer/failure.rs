@@ -45,11 +45,10 @@ pub(crate) fn may_have_stored(error: &Error) -> bool {
 }
 
 /// What a proxy says in the first seconds after its broker died (protocol.md H): an inner error by code, an outage by text.
+/// Not "send request … failed": that one was on its way, and the broker may have stored it before it died.
 fn broker_is_away(error: &Error) -> bool {
     let text = error.text();
-    error.kind() == ErrorKind::Server
-        && text.contains("failed")
-        && (text.contains("connect to") || text.contains("send request"))
+    error.kind() == ErrorKind::Server && text.contains("failed") && text.contains("connect to")
 }
 
 #[cfg(test)]
@@ -63,7 +62,7 @@ mod tests {
             (Kind::Timeout, "no answer", true, Failure::Counted, true),
             (Kind::Server, "inner error", true, Failure::Counted, true),
             (Kind::Server, "connect to 10.0.0.1:10911 failed", true, Failure::Outage, false),
-            (Kind::Server, "send request to 10.0.0.1:10911 failed", true, Failure::Outage, true),
+            (Kind::Server, "send request to 10.0.0.1:10911 failed", true, Failure::Counted, true),
             (Kind::Unavailable, "connection reset", true, Failure::Counted, true),
             (Kind::NotFound, "no topic route info", true, Failure::Outage, false),
             (Kind::NotFound, "no topic route info", false, Failure::Final, false),

@@ -9,7 +9,7 @@ use rocketmq_stream::{Client, Producer};
 
 use crate::admin::{self, Admin};
 use crate::support::rig::{self, Rig};
-use crate::support::unique;
+use crate::support::{secs, unique};
 
 /// A server with fresh topics and groups.
 pub(crate) trait Cluster: Debug {
@@ -107,6 +107,12 @@ impl Apache {
 impl Cluster for Apache {
     fn access_point(&self) -> String {
         self.access_point.clone()
+    }
+
+    /// A starved server takes its time with the first requests; a repeated send would be stored twice.
+    fn client(&self) -> Client {
+        let builder = Client::builder().access_point(self.access_point()).request_timeout(secs(15));
+        builder.build().expect("a client")
     }
 
     fn topic(&self, queues: u32) -> String {

@@ -72,6 +72,21 @@ async fn s1_a_connection_cut_in_the_middle_of_a_send_is_an_attempt_that_may_have
 }
 
 #[tokio::test(start_paused = true)]
+async fn s1_a_send_that_died_with_its_broker_may_be_stored_and_counts_as_an_attempt() {
+    let rig = Rig::start(builder()).await;
+    let producer = rig.client.producer().max_attempts(3).build().await.expect("build");
+    let on_its_way = "RemotingSendRequestException: send request to 127.0.0.1:10911 failed";
+    let fault = rig.broker.faults().on(Rpc::SendMessage).times(3).status(50001, on_its_way);
+    let failed = within(secs(60), "send", producer.send(message("who knows"))).await.expect_err("three attempts");
+    assert_eq!((failed.kind(), fault.hits()), (ErrorKind::Server, 3), "{failed:?}");
+    assert!(failed.may_have_been_stored(), "{failed:?}");
+    // What never reached the broker is tried for as long as the message has time.
+    let refused = rig.broker.faults().on(Rpc::SendMessage).times(8).status(50001, "connect to 127.0.0.1:10911 failed");
+    let receipt = within(secs(60), "send", producer.send(message("waits"))).await.expect("the broker is back");
+    assert_eq!((refused.hits(), receipt.attempts(), stored(&rig)), (8, 9, vec!["waits".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn s2_a_failed_send_gives_the_message_back_and_the_others_are_untouched() {
     let rig = Rig::start(builder()).await;
     let producer = rig.producer().await;
