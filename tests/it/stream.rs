@@ -36,6 +36,19 @@ async fn r1_an_idle_consumer_is_not_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn r1_a_client_that_the_server_has_forgotten_tells_its_settings_again() {
+    // It forgets before each heartbeat: no stream ends, only the answer to the heartbeat tells.
+    let rig = Rig::start(builder().client_expiry(secs(4))).await;
+    let mut consumer = rig.consumer().await;
+    let producer = rig.producer().await;
+    nothing_for(secs(120), &mut consumer).await;
+    send_all(&producer, TOPIC, numbered(3)).await;
+    let received = within(secs(60), "what was sent meanwhile", take_acked(&mut consumer, 3)).await;
+    assert_eq!(sorted(received), sorted(numbered(3)));
+    assert!(rig.broker.calls(Rpc::Telemetry) <= 4, "nobody connected anew: {}", rig.broker.calls(Rpc::Telemetry));
+}
+
+#[tokio::test(start_paused = true)]
 async fn r1_r20_a_proxy_that_was_restarted_is_told_the_settings_again_at_once() {
     let rig = Rig::start(builder()).await;
     // No renewal falls into an outage: one whose answer is lost would leave the lease in doubt (trap R18).
@@ -185,6 +198,17 @@ async fn r22_members_with_different_filters_lose_messages_and_the_documentation_
     nothing_for(secs(60), &mut member("blue").await).await;
     let readme = include_str!("../../README.md");
     assert!(readme.contains("same topics with the same filters"));
+}
+
+#[test]
+fn r24_no_example_lets_one_failure_end_the_others() {
+    for (name, text) in [
+        ("quickstart", include_str!("../../examples/quickstart.rs")),
+        ("simple_ack", include_str!("../../examples/simple_ack.rs")),
+    ] {
+        assert!(!text.contains("try_for_each"), "{name}: an ack that fails must concern its own message only");
+    }
+    assert!(include_str!("../../README.md").contains("Settle per item with `for_each_concurrent`"));
 }
 
 #[tokio::test(start_paused = true)]
