@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::model::{Endpoint, Route, ServerSettings};
-use crate::session::Session;
+use crate::session::{HealthWatch, Session};
 use crate::transport::{Call, Sent, Stamped};
 
 /// Finds the way for a message and carries it there, once.
@@ -23,6 +23,8 @@ pub(crate) trait Courier: Send + Sync {
     fn report(&self, at: &Endpoint, error: &Error);
 
     fn settings(&self) -> ServerSettings;
+
+    fn health(&self) -> HealthWatch;
 
     /// Tells the servers that this producer sends to a topic.
     fn announce(&self, topic: &Arc<str>);
@@ -50,6 +52,10 @@ impl Courier for Session {
 
     fn settings(&self) -> ServerSettings {
         Self::settings(self)
+    }
+
+    fn health(&self) -> HealthWatch {
+        HealthWatch::new(Self::health(self))
     }
 
     fn announce(&self, topic: &Arc<str>) {

@@ -46,6 +46,7 @@ use crate::producer::mailbox::{Command, Mailbox};
 use crate::producer::parcel::{Outcome, Parcel, Reply};
 use crate::producer::room::{NoRoom, Place, Room};
 use crate::producer::task::AccumulatorTask;
+use crate::session::HealthWatch;
 use crate::task::TaskGroup;
 use crate::transport::Stamped;
 
@@ -134,6 +135,12 @@ impl Producer {
             return Ok(());
         }
         flushed.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// How well this producer is connected, as a watch.
+    #[must_use]
+    pub fn health(&self) -> HealthWatch {
+        self.inner.way.courier.health()
     }
 
     /// Accepts nothing more, waits at most `deadline` (and at most a day) until everything accepted is answered, and says goodbye to the servers.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::prelude::*;
 use rocketmq_stream::embedded::Rpc;
-use rocketmq_stream::{AckError, Client, Filter, Health, RouteEndpoints, SimpleConsumerBuilder};
+use rocketmq_stream::{AckError, Client, Filter, Health, HealthWatch, RouteEndpoints, SimpleConsumerBuilder};
 
 use crate::support::relay::Relay;
 use crate::support::rig::{GROUP, Rig, TOPIC, builder};
@@ -254,32 +254,33 @@ async fn two_shutdowns_at_once_both_end() {
 async fn health_tells_of_an_outage_and_of_its_end() {
     let rig = Rig::start(builder()).await;
     let mut consumer = rig.consumer().await;
-    let mut health = consumer.control().health();
-    assert_eq!(health.current(), Health::Healthy);
+    let producer = rig.producer().await;
     assert!(consumer.next().now_or_never().is_none());
+    let mut both = [consumer.control().health(), producer.health()];
+    assert_eq!(both.each_ref().map(HealthWatch::current), [Health::Healthy; 2]);
     rig.broker.stop_proxy(0).await.expect("stop");
-    let down = async {
-        while health.current() != Health::Down {
-            health.changed().await.expect("it goes on");
-        }
-    };
-    within(secs(60), "health is Down", down).await;
+    for health in &mut both {
+        within(secs(60), "health is Down", until(health, Health::Down)).await;
+    }
     rig.broker.start_proxy(0).await.expect("start");
-    let up = async {
-        while health.current() != Health::Healthy {
-            health.changed().await.expect("it goes on");
-        }
-    };
-    within(secs(60), "health is Healthy again", up).await;
+    for health in &mut both {
+        within(secs(60), "health is Healthy again", until(health, Health::Healthy)).await;
+    }
     assert!(consumer.control().shutdown(secs(5)).await.complete);
-    let closed = async {
-        let mut last = health.current();
-        while let Some(now) = health.changed().await {
-            last = now;
-        }
-        assert_eq!(last, Health::Closed);
-    };
-    within(secs(10), "health is Closed, for ever", closed).await;
+    assert!(producer.shutdown(secs(5)).await.is_clean());
+    for mut health in both {
+        let last = async {
+            while health.changed().await.is_some() {}
+            health.current()
+        };
+        assert_eq!(within(secs(10), "health is Closed, for ever", last).await, Health::Closed);
+    }
+}
+
+async fn until(health: &mut HealthWatch, wanted: Health) {
+    while health.current() != wanted {
+        health.changed().await.expect("it goes on");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ use crate::producer::accumulator::Patience;
 use crate::producer::attempt::Way;
 use crate::producer::courier::Courier;
 use crate::producer::{Producer, ProducerConfig, lock};
+use crate::session::{Health, HealthWatch};
 use crate::transport::{Call, Sent, Stamped};
 
 /// What happens to one attempt.
@@ -156,6 +157,10 @@ impl Courier for Fake {
 
     fn report(&self, at: &Endpoint, _: &Error) {
         lock(&self.reported).push(at.clone());
+    }
+
+    fn health(&self) -> HealthWatch {
+        HealthWatch::new(tokio::sync::watch::channel(Health::Healthy).1)
     }
 
     fn settings(&self) -> ServerSettings {
