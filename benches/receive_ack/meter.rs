@@ -25,8 +25,8 @@ impl Meter {
         Self { warm, messages, pids, seen: AtomicU64::new(0), begun: Mutex::default(), over: Notify::new() }
     }
 
-    /// So many more messages are done.
-    pub(crate) fn count(&self, done: u64) {
+    /// So many more messages are done. `true`: it has seen enough.
+    pub(crate) fn count(&self, done: u64) -> bool {
         let before = self.seen.fetch_add(done, Ordering::Relaxed);
         let now = before + done;
         if before < self.warm && now >= self.warm {
@@ -40,6 +40,7 @@ impl Meter {
             }
             self.over.notify_one();
         }
+        now >= end
     }
 
     pub(crate) async fn over(&self) {

@@ -16,9 +16,19 @@ pub(crate) fn compare(options: &Options) -> Result<()> {
     let options = &if options.bench { options.clone() } else { smoke(options) };
     for mode in &options.mode {
         let report = run(options, *mode)?;
-        report.print(options, *mode);
+        report.print(&title(options, *mode), "raw tonic");
     }
     Ok(())
+}
+
+fn title(options: &Options, mode: Mode) -> String {
+    let what = match mode {
+        Mode::Ack => "receive + ack",
+        Mode::Receive => "receive alone",
+        Mode::Send => "send",
+    };
+    let server = options.access_point.as_deref().unwrap_or("the embedded broker");
+    format!("{what}, {} B, on {server}", options.size)
 }
 
 fn smoke(options: &Options) -> Options {
@@ -73,7 +83,7 @@ impl<'a> Plan<'a> {
         }
         for who in order.into_iter().filter(|who| self.options.only.is_none_or(|only| only == *who)) {
             let sample = self.process(server, who, number).with_context(|| format!("round {number}, {who:?}"))?;
-            eprintln!("round {number}: {}", crate::table::one_line(who, &sample));
+            eprintln!("round {number}: {}", crate::table::one_line(&format!("{who:?}"), &sample));
             match who {
                 Who::Raw => round.raw = Some(sample),
                 Who::Crate => round.ours = Some(sample),

@@ -3,7 +3,6 @@
 use std::thread;
 
 use crate::meter::Sample;
-use crate::{Mode, Options, Who};
 
 #[derive(Debug, Default)]
 pub(crate) struct Round {
@@ -26,21 +25,16 @@ impl Report {
         self.rounds.push(round);
     }
 
-    pub(crate) fn print(&self, options: &Options, mode: Mode) {
-        let what = match mode {
-            Mode::Ack => "receive + ack",
-            Mode::Receive => "receive alone",
-            Mode::Send => "send",
-        };
-        let server = options.access_point.as_deref().unwrap_or("the embedded broker");
+    /// `title`: what was done, with what, where; `raw`: what the crate is compared with.
+    pub(crate) fn print(&self, title: &str, raw_name: &str) {
         let cores = thread::available_parallelism().map_or(0, usize::from);
-        println!("\n{what}, {} B, {} rounds, on {server}, {cores} cores", options.size, self.rounds.len());
+        println!("\n{title}, {} rounds, {cores} cores", self.rounds.len());
         println!("median (min to max); one thread each; `us` is CPU time per message\n");
         let raw: Vec<&Sample> = self.rounds.iter().filter_map(|round| round.raw.as_ref()).collect();
         let ours: Vec<&Sample> = self.rounds.iter().filter_map(|round| round.ours.as_ref()).collect();
         let mut rows = vec![self.header()];
         if !raw.is_empty() {
-            rows.push(self.row("raw tonic", &raw));
+            rows.push(self.row(raw_name, &raw));
         }
         if !ours.is_empty() {
             rows.push(self.row("rocketmq-stream", &ours));
@@ -89,9 +83,9 @@ fn process(sample: &Sample, index: usize) -> Option<f64> {
     sample.micros(*sample.others.get(index)?)
 }
 
-pub(crate) fn one_line(who: Who, sample: &Sample) -> String {
+pub(crate) fn one_line(who: &str, sample: &Sample) -> String {
     let micros = client(sample).map_or_else(|| "unknown".into(), |us| format!("{us:.2} us"));
-    format!("{who:?}: {:.0} msg/s, client {micros} per message", sample.rate())
+    format!("{who}: {:.0} msg/s, client {micros} per message", sample.rate())
 }
 
 fn spread(values: &[f64], digits: usize) -> String {
