@@ -36,6 +36,27 @@ async fn r1_an_idle_consumer_is_not_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn r1_no_receive_is_sent_before_the_settings_are_answered() {
+    let rig = Rig::start(builder()).await;
+    let mut consumer = rig.consumer().await;
+    send_all(&rig.producer().await, TOPIC, numbered(2)).await;
+    take_acked(&mut consumer, 1).await;
+    rig.broker.stop_proxy(0).await.expect("stop");
+    tokio::time::sleep(secs(3)).await;
+    let asked = rig.broker.calls(Rpc::ReceiveMessage);
+    rig.broker.faults().on(Rpc::Telemetry).times(2).delay(secs(4));
+    rig.broker.start_proxy(0).await.expect("start");
+    let reads = consumer.next();
+    tokio::pin!(reads);
+    let buffered = tokio::time::timeout(secs(1), &mut reads).await;
+    assert!(buffered.is_ok(), "it was buffered before the proxy stopped");
+    nothing_for(secs(2), &mut consumer).await;
+    assert_eq!(rig.broker.calls(Rpc::ReceiveMessage), asked, "the server does not know this client yet");
+    send_all(&rig.producer().await, TOPIC, ["after"]).await;
+    within(secs(60), "what came after", next(&mut consumer)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn r1_a_client_that_the_server_has_forgotten_tells_its_settings_again() {
     // It forgets before each heartbeat: no stream ends, only the answer to the heartbeat tells.
     let rig = Rig::start(builder().client_expiry(secs(4))).await;
