@@ -249,6 +249,14 @@ mod tests {
     }
 
     #[test]
+    fn e2_an_error_says_its_own_level_and_its_source_the_next() {
+        let cause = Error::new(ErrorKind::Unavailable, "connection refused");
+        let error = Error::new(ErrorKind::Unavailable, "no handshake within 3 s").with_source(cause);
+        assert_eq!(error.to_string(), "no handshake within 3 s");
+        assert_eq!(StdError::source(&error).expect("the cause").to_string(), "connection refused");
+    }
+
+    #[test]
     fn an_error_says_operation_place_text_and_code() {
         let endpoint = Endpoint::new("broker-1", 8081);
         let error = Error::new(ErrorKind::NotFound, "no such topic")
