@@ -1,5 +1,5 @@
 //! What one message costs where no network is involved: the stream (planner, lease, delivery, settlement) over a wire that
-//! answers at once, and the conversion of an answer of 32 messages.
+//! answers at once, and the way from the bytes of an answer of 32 messages to messages, on both wires.
 //!
 //! The sources of the crate are compiled into this program, so that its public surface needs no opening for benches.
 #![allow(dead_code, unused_imports, unreachable_pub, unnameable_types, reason = "the parts that are not measured")]
@@ -27,6 +27,7 @@ mod task;
 mod transport;
 
 mod convert;
+mod stored;
 mod stream;
 mod wire;
 
@@ -41,6 +42,6 @@ fn short() -> Criterion {
 criterion_group! {
     name = benches;
     config = short();
-    targets = stream::bench, convert::bench
+    targets = stream::bench, convert::bench, stored::bench
 }
 criterion_main!(benches);

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use crate::model::pulled::{Chunk, Pulled};
-use crate::model::raw_properties::is_system;
 use crate::model::{Offset, Properties};
 
 /// A message as it was received. Cheap to clone: the clones share one allocation and one body.
@@ -97,7 +96,7 @@ impl Message {
     /// The body, decompressed. A clone of it shares the bytes.
     #[must_use]
     pub fn body(&self) -> &Bytes {
-        either!(self, parts => &parts.body, pulled => &pulled.record().body)
+        either!(self, parts => &parts.body, pulled => pulled.body())
     }
 
     /// The tag.
@@ -121,7 +120,7 @@ impl Message {
     /// The value of a user property.
     #[must_use]
     pub fn property(&self, name: &str) -> Option<&str> {
-        either!(self, parts => parts.properties.get(name), pulled => pulled.raw().get(name).filter(|_| !is_system(name)))
+        either!(self, parts => parts.properties.get(name), pulled => pulled.property(name))
     }
 
     /// The message group, within which order is kept (FIFO messages).
@@ -229,7 +228,7 @@ impl Message {
     /// Why its body is not what the producer sent: then [`body`](Self::body) holds the bytes as they came.
     #[must_use]
     pub fn corrupted(&self) -> Option<&Corruption> {
-        either!(self, parts => parts.corrupted.as_ref(), pulled => pulled.record().corrupted.as_deref())
+        either!(self, parts => parts.corrupted.as_ref(), pulled => pulled.corrupted())
     }
 
     /// About how much memory it holds, in bytes: what the bounds of the consumers count.

@@ -29,7 +29,7 @@ pub(crate) use checked::{check_group, check_namespace, check_topic};
 pub(crate) use endpoint::{AccessPoint, Scheme};
 pub(crate) use group::{FilterKind, Subscription};
 pub(crate) use message::{MessageId, MessageParts};
-pub(crate) use pulled::{Chunk, Made, Record, Source, Sources, Span};
+pub(crate) use pulled::{Chunk, Record, Source, Span};
 pub(crate) use raw_properties::{NAME_END, RawProperties, VALUE_END};
 pub(crate) use route::{Permission, Route, RouteQueue};
 pub(crate) use settings::{ClientKind, ClientSettings, RetrySchedule, ServerSettings};

@@ -9,66 +9,63 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use crate::model::properties::Properties;
-use crate::model::raw_properties::RawProperties;
+use crate::model::raw_properties::{RawProperties, is_system};
 use crate::model::{Corruption, DeadLetterOrigin, Message, MessageQueue, MessageType, Offset};
 
 /// One response and where its messages lie in it. Kept alive as a whole by any of its messages.
 #[derive(Debug)]
 pub(crate) struct Chunk {
-    /// The response, and after it the batches that had to be decompressed: what a [`Span`] points into.
-    pub(crate) sources: Sources,
-    pub(crate) queue: MessageQueue,
-    pub(crate) records: Vec<Record>,
+    queue: MessageQueue,
+    response: Bytes,
+    /// What had to be decompressed: bodies, and batches of messages.
+    unpacked: Vec<Bytes>,
+    records: Vec<Record>,
+    /// What is wrong with a record, by its index.
+    corrupted: Vec<(u32, Corruption)>,
+    /// Made for all at once when the first is asked for.
+    bodies: OnceLock<Box<[Bytes]>>,
+    made: OnceLock<Box<[Made]>>,
 }
 
-/// The buffers of a chunk.
-#[derive(Debug)]
-pub(crate) struct Sources {
-    pub(crate) response: Bytes,
-    pub(crate) unpacked: Vec<Bytes>,
+/// Which of the buffers of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Response,
+    Unpacked(u32),
 }
-
-/// Which of the buffers of a chunk: 0 is the response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Source(u32);
 
 /// Where something lies in a buffer. A chunk is smaller than 4 GiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Span {
-    pub(crate) start: u32,
-    pub(crate) len: u32,
+    start: u32,
+    len: u32,
 }
 
-/// One message of a chunk: numbers as they came, and where the rest lies. Two cache lines.
-#[derive(Debug)]
+/// One message of a chunk: numbers as they came, and where the rest lies. Plain data, so that making and dropping it costs
+/// no more than writing it.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Record {
-    /// A slice of the response, unless it was compressed.
-    pub(crate) body: Bytes,
     pub(crate) queue_offset: Offset,
     pub(crate) born_ms: i64,
     pub(crate) store_ms: i64,
     /// Where it lies in the broker's commit log.
     pub(crate) log_offset: i64,
-    /// How many bytes of memory are held for this message beside this record, its body included.
-    pub(crate) held: u32,
-    /// What `properties` points into; the hosts are always in the response.
-    pub(crate) source: Source,
-    pub(crate) properties: Span,
-    /// IPv4 or IPv6 address and a port of four bytes.
-    pub(crate) born_host: Span,
-    pub(crate) store_host: Span,
     /// From 1.
     pub(crate) delivery_attempt: u32,
-    pub(crate) corrupted: Option<Box<Corruption>>,
-    pub(crate) made: Made,
+    /// How many bytes of the chunk's buffers are held for this message.
+    pub(crate) held: u32,
+    pub(crate) body_in: Source,
+    pub(crate) body: Span,
+    pub(crate) properties_in: Source,
+    pub(crate) properties: Span,
+    /// IPv4 or IPv6 address and a port of four bytes, in the response.
+    pub(crate) born_host: Span,
+    pub(crate) store_host: Span,
 }
 
 /// What was asked for and must be owned.
 #[derive(Debug, Default)]
-pub(crate) struct Made(OnceLock<Box<Owned>>);
-
-#[derive(Debug, Default)]
-struct Owned {
+struct Made {
     id: OnceLock<Box<str>>,
     keys: OnceLock<Vec<String>>,
     properties: OnceLock<Properties>,
@@ -77,24 +74,9 @@ struct Owned {
     origin: OnceLock<Option<DeadLetterOrigin>>,
 }
 
-impl Source {
-    /// That of a batch that was unpacked.
-    pub(crate) fn unpacked(at: usize) -> Self {
-        Self(u32::try_from(at).map_or(u32::MAX, |at| at.saturating_add(1)))
-    }
-}
-
-impl Sources {
-    fn get(&self, source: Source) -> &[u8] {
-        match usize::try_from(source.0).unwrap_or(usize::MAX).checked_sub(1) {
-            None => &self.response,
-            Some(at) => self.unpacked.get(at).map_or(&[], |bytes| bytes),
-        }
-    }
-}
-
 impl Span {
     /// Of what does not fit into four bytes, nothing: whoever makes chunks keeps them smaller.
+    #[inline]
     pub(crate) fn new(range: Range<usize>) -> Self {
         match (u32::try_from(range.start), u32::try_from(range.len())) {
             (Ok(start), Ok(len)) => Self { start, len },
@@ -102,22 +84,91 @@ impl Span {
         }
     }
 
+    const fn range(self) -> Range<usize> {
+        self.start as usize..self.start as usize + self.len as usize
+    }
+
     fn of(self, bytes: &[u8]) -> &[u8] {
-        let (start, len) = (self.start as usize, self.len as usize);
-        bytes.get(start..).and_then(|rest| rest.get(..len)).unwrap_or_default()
+        bytes.get(self.range()).unwrap_or_default()
     }
 }
 
 impl Chunk {
-    /// All messages, in the order of the records.
-    pub(crate) fn into_messages(self) -> Vec<Message> {
+    /// Without messages; `likely` is a guess how many there will be.
+    pub(crate) fn new(queue: MessageQueue, response: Bytes, likely: usize) -> Self {
+        Self {
+            queue,
+            response,
+            unpacked: Vec::new(),
+            records: Vec::with_capacity(likely),
+            corrupted: Vec::new(),
+            bodies: OnceLock::new(),
+            made: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn response(&self) -> &Bytes {
+        &self.response
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Adds a buffer.
+    pub(crate) fn add_source(&mut self, unpacked: Bytes) -> Source {
+        let at = u32::try_from(self.unpacked.len()).unwrap_or(u32::MAX);
+        self.unpacked.push(unpacked);
+        Source::Unpacked(at)
+    }
+
+    /// Takes back the buffer that was added last.
+    pub(crate) fn remove_source(&mut self, source: Source) {
+        if source != Source::Response {
+            self.unpacked.pop();
+        }
+    }
+
+    /// Adds a message.
+    #[inline]
+    pub(crate) fn push(&mut self, record: Record) {
+        self.records.push(record);
+    }
+
+    /// Says what is wrong with the message that was added last.
+    pub(crate) fn corrupt(&mut self, corruption: Corruption) {
+        let last = u32::try_from(self.records.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        self.corrupted.push((last, corruption));
+    }
+
+    /// All messages, in the order they were added. What was not said to be held for one of them is held with the rest: the last
+    /// bears it, so that the weights add up.
+    pub(crate) fn into_messages(mut self) -> Vec<Message> {
+        let buffers = self.response.len() + self.unpacked.iter().map(Bytes::len).sum::<usize>();
+        let borne = self.records.iter().map(|record| record.held as usize).sum();
+        let spare = u32::try_from(buffers.saturating_sub(borne)).unwrap_or(u32::MAX);
+        let Some(last) = self.records.last_mut() else { return Vec::new() };
+        last.held = last.held.saturating_add(spare);
         let count = u32::try_from(self.records.len()).unwrap_or(u32::MAX);
         let chunk = Arc::new(self);
         (0..count).map(|at| Message::pulled(Arc::clone(&chunk), at)).collect()
     }
 
     pub(crate) fn get(&self, at: u32) -> Pulled<'_> {
-        Pulled { chunk: self, record: &self.records[at as usize] }
+        Pulled { chunk: self, record: &self.records[at as usize], at }
+    }
+
+    fn source(&self, source: Source) -> &Bytes {
+        match source {
+            Source::Response => &self.response,
+            Source::Unpacked(at) => &self.unpacked[at as usize],
+        }
+    }
+
+    /// Slices of the buffers: they share them.
+    fn bodies(&self) -> &[Bytes] {
+        let body = |record: &Record| self.source(record.body_in).slice(record.body.range());
+        self.bodies.get_or_init(|| self.records.iter().map(body).collect())
     }
 }
 
@@ -126,6 +177,7 @@ impl Chunk {
 pub(crate) struct Pulled<'a> {
     chunk: &'a Chunk,
     record: &'a Record,
+    at: u32,
 }
 
 impl<'a> Pulled<'a> {
@@ -145,14 +197,19 @@ impl<'a> Pulled<'a> {
         i32::try_from(self.chunk.queue.id()).unwrap_or(i32::MAX)
     }
 
+    pub(crate) fn body(self) -> &'a Bytes {
+        &self.chunk.bodies()[self.at as usize]
+    }
+
     /// The buffer that its body lies in, and where: that of the response, unless the body was compressed.
     pub(crate) fn place(self) -> (&'a Bytes, Range<usize>) {
-        let (response, body) = (&self.chunk.sources.response, &self.record.body);
-        let start = (body.as_ptr() as usize).wrapping_sub(response.as_ptr() as usize);
-        match start.checked_add(body.len()) {
-            Some(end) if end <= response.len() => (response, start..end),
-            _ => (body, 0..body.len()),
-        }
+        (self.chunk.source(self.record.body_in), self.record.body.range())
+    }
+
+    pub(crate) fn corrupted(self) -> Option<&'a Corruption> {
+        let corrupted = &self.chunk.corrupted;
+        let found = corrupted.binary_search_by_key(&self.at, |(at, _)| *at).ok()?;
+        corrupted.get(found).map(|(_, corruption)| corruption)
     }
 
     pub(crate) fn raw(self) -> RawProperties<'a> {
@@ -160,7 +217,7 @@ impl<'a> Pulled<'a> {
     }
 
     pub(crate) fn raw_bytes(self) -> &'a [u8] {
-        self.record.properties.of(self.chunk.sources.get(self.record.source))
+        self.record.properties.of(self.chunk.source(self.record.properties_in))
     }
 
     pub(crate) fn id(self) -> &'a str {
@@ -170,7 +227,7 @@ impl<'a> Pulled<'a> {
     /// The id that the broker gave it: its host and its place in the commit log.
     fn offset_id(self) -> Box<str> {
         let mut id = String::with_capacity(56);
-        let host = self.record.store_host.of(&self.chunk.sources.response);
+        let host = self.record.store_host.of(&self.chunk.response);
         for byte in host.iter().chain(&self.record.log_offset.to_be_bytes()) {
             let _ = write!(id, "{byte:02X}");
         }
@@ -184,6 +241,11 @@ impl<'a> Pulled<'a> {
 
     pub(crate) fn properties(self) -> &'a Properties {
         self.made().properties.get_or_init(|| Properties::from_raw(self.raw()))
+    }
+
+    /// The value of a user's property.
+    pub(crate) fn property(self, name: &str) -> Option<&'a str> {
+        if is_system(name) { None } else { self.raw().get(name) }
     }
 
     pub(crate) fn message_type(self) -> MessageType {
@@ -233,7 +295,7 @@ impl<'a> Pulled<'a> {
     }
 
     fn host(self, span: Span) -> Box<str> {
-        let bytes = span.of(&self.chunk.sources.response);
+        let bytes = span.of(&self.chunk.response);
         let Some((ip, port)) = bytes.split_last_chunk::<4>() else { return "".into() };
         let port = u32::from_be_bytes(*port);
         if let Ok(ip) = <[u8; 4]>::try_from(ip) {
@@ -256,11 +318,13 @@ impl<'a> Pulled<'a> {
 
     /// Bytes held for it. Those of all messages together are what the chunk holds.
     pub(crate) fn weight(self) -> usize {
-        size_of::<Record>() + size_of::<Message>() + self.record.held as usize
+        size_of::<Record>() + size_of::<Bytes>() + size_of::<Message>() + self.record.held as usize
     }
 
-    fn made(self) -> &'a Owned {
-        self.record.made.0.get_or_init(Box::default)
+    fn made(self) -> &'a Made {
+        let count = self.chunk.records.len();
+        let made = self.chunk.made.get_or_init(|| std::iter::repeat_with(Made::default).take(count).collect());
+        &made[self.at as usize]
     }
 }
 

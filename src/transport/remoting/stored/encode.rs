@@ -111,9 +111,9 @@ pub(crate) fn join_properties<'a>(properties: impl IntoIterator<Item = (&'a str,
     let mut joined = String::new();
     for (name, value) in properties {
         joined.push_str(name);
-        joined.push(NAME_END);
+        joined.push(char::from(NAME_END));
         joined.push_str(value);
-        joined.push(VALUE_END);
+        joined.push(char::from(VALUE_END));
     }
     joined
 }

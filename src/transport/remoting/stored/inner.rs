@@ -15,6 +15,19 @@ pub(crate) struct Entry {
     pub(crate) properties: Range<usize>,
 }
 
+impl Entry {
+    /// The same, in what the batch is a part of.
+    pub(super) fn shifted(&self, by: usize) -> Self {
+        let shift = |range: &Range<usize>| range.start + by..range.end + by;
+        Self {
+            whole: shift(&self.whole),
+            flag: self.flag,
+            body: shift(&self.body),
+            properties: shift(&self.properties),
+        }
+    }
+}
+
 /// The messages of a batch. An error says what is wrong with the one that ends it.
 pub(crate) fn entries(batch: &[u8]) -> impl Iterator<Item = Result<Entry, &'static str>> {
     let mut at = 0;

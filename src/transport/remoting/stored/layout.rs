@@ -10,23 +10,29 @@ pub(super) const MAGIC_V2: u32 = 0xDAA3_20AB;
 /// Nothing follows in this file of the commit log.
 pub(super) const MAGIC_BLANK: u32 = 0xCBD4_3194;
 
-/// All fields but body, topic and properties, with hosts of IPv4.
-const SHORTEST: usize = 4 * 5 + 8 * 2 + 4 + (8 + 8) * 2 + 4 + 8 + 4 + 1 + 2;
+/// Up to the host of the producer, which is the first field whose length varies.
+const HEAD: usize = 48;
+/// Reconsume times, offset of the prepared message, length of the body.
+const TAIL: usize = 4 + 8 + 4;
+/// A message with hosts of IPv4, and without body, topic and properties.
+pub(super) const SHORTEST: usize = HEAD + 8 + 8 + 8 + TAIL + 1 + 2;
 
-/// One stored message: numbers, and where in the response the rest lies.
+/// One stored message: numbers, and where in it the rest lies.
 #[derive(Debug)]
 pub(super) struct Layout {
+    /// Its place in the response.
     pub(super) start: usize,
-    pub(super) end: usize,
+    pub(super) size: usize,
     pub(super) body_crc: u32,
     pub(super) queue_offset: i64,
     pub(super) log_offset: i64,
     pub(super) sys_flag: i32,
     pub(super) born_ms: i64,
-    pub(super) born_host: Range<usize>,
     pub(super) store_ms: i64,
-    pub(super) store_host: Range<usize>,
     pub(super) reconsume_times: i32,
+    /// In the response, as what follows.
+    pub(super) born_host: Range<usize>,
+    pub(super) store_host: Range<usize>,
     pub(super) body: Range<usize>,
     pub(super) properties: Range<usize>,
     /// What does not fit into it. Then what comes behind that is empty.
@@ -34,8 +40,9 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn size(&self) -> usize {
-        self.end - self.start
+    /// Whether its body is as its producer sent it.
+    pub(super) fn is_plain(&self) -> bool {
+        self.sys_flag & flag::COMPRESSED == 0 && self.fault.is_none()
     }
 
     /// Whether it is a batch that the client takes apart.
@@ -51,7 +58,7 @@ pub(super) enum Next {
     End,
     /// The rest of a file, without messages.
     Blank {
-        after: usize,
+        size: usize,
     },
     Record(Layout),
 }
@@ -64,122 +71,97 @@ pub(super) fn likely_count(response: &[u8]) -> usize {
 }
 
 /// Reads what stands at `at`.
+#[inline]
 pub(super) fn next(response: &[u8], at: usize) -> Result<Next, StoredError> {
     let rest = response.get(at..).unwrap_or_default();
-    let Some((size, _)) = rest.split_first_chunk() else { return Ok(Next::End) };
+    let Some((size, behind)) = rest.split_first_chunk() else { return Ok(Next::End) };
     let size = i32::from_be_bytes(*size);
-    let magic = rest.get(4..).and_then(|rest| rest.first_chunk()).map(|magic| u32::from_be_bytes(*magic));
-    let needed = usize::try_from(size).map_err(|_| StoredError::Size { at, size })?;
+    let wrong_size = StoredError::Size { at, size };
+    let needed = usize::try_from(size).map_err(|_| wrong_size.clone())?;
     let truncated = StoredError::Truncated { at, needed, left: rest.len() };
-    match magic {
-        // The blank itself may have been cut off.
-        Some(MAGIC_BLANK) if needed >= 8 => Ok(Next::Blank { after: at.saturating_add(needed) }),
+    match behind.first_chunk().map(|magic| u32::from_be_bytes(*magic)) {
         Some(magic @ (MAGIC_V1 | MAGIC_V2)) if needed >= SHORTEST => {
             let record = rest.get(..needed).ok_or(truncated)?;
-            Layout::read(record, at, magic).map(Next::Record)
+            Layout::read(record, at, magic).map(Next::Record).ok_or(wrong_size)
         }
-        Some(MAGIC_BLANK | MAGIC_V1 | MAGIC_V2) => Err(StoredError::Size { at, size }),
+        // The blank itself may have been cut off.
+        Some(MAGIC_BLANK) if needed >= 8 => Ok(Next::Blank { size: needed }),
+        Some(MAGIC_V1 | MAGIC_V2 | MAGIC_BLANK) => Err(wrong_size),
         Some(magic) => Err(StoredError::Magic { at, magic }),
-        None if needed < 8 => Err(StoredError::Size { at, size }),
+        None if needed < 8 => Err(wrong_size),
         None => Err(truncated),
     }
 }
 
-/// Fields one after the other.
-struct Fields<'a> {
-    record: &'a [u8],
-    at: usize,
-}
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let field = self.record.get(self.at..)?.first_chunk::<N>()?;
-        self.at += N;
-        Some(*field)
-    }
-
-    fn i32(&mut self) -> Option<i32> {
-        self.take().map(i32::from_be_bytes)
-    }
-
-    fn i64(&mut self) -> Option<i64> {
-        self.take().map(i64::from_be_bytes)
-    }
-
-    /// The next `len` bytes, as a range of the whole response.
-    fn range(&mut self, len: usize, shift: usize) -> Option<Range<usize>> {
-        let end = self.at.checked_add(len).filter(|end| *end <= self.record.len())?;
-        let range = self.at + shift..end + shift;
-        self.at = end;
-        Some(range)
-    }
-
-    /// An address and a port.
-    fn host(&mut self, is_v6: bool, shift: usize) -> Option<Range<usize>> {
-        self.range(if is_v6 { 20 } else { 8 }, shift)
-    }
-}
-
 impl Layout {
-    /// `record` is one whole stored message, and `start` its place in the response.
-    fn read(record: &[u8], start: usize, magic: u32) -> Result<Self, StoredError> {
-        let mut fields = Fields { record, at: 8 };
-        let size = i32::try_from(record.len()).unwrap_or(i32::MAX);
-        let mut layout = Self::fixed(&mut fields, start).ok_or(StoredError::Size { at: start, size })?;
-        layout.fault = layout.rest(&mut fields, magic).err();
-        Ok(layout)
-    }
-
-    /// The fields of fixed size. `None` when they are not all there.
-    fn fixed(fields: &mut Fields<'_>, start: usize) -> Option<Self> {
-        let body_crc = fields.take().map(u32::from_be_bytes)?;
-        let (_queue_id, _user_flag) = (fields.i32()?, fields.i32()?);
-        let (queue_offset, log_offset) = (fields.i64()?, fields.i64()?);
-        let sys_flag = fields.i32()?;
-        let born_ms = fields.i64()?;
-        let born_host = fields.host(sys_flag & flag::BORN_HOST_V6 != 0, start)?;
-        let store_ms = fields.i64()?;
-        let store_host = fields.host(sys_flag & flag::STORE_HOST_V6 != 0, start)?;
-        let reconsume_times = fields.i32()?;
-        let _prepared_offset = fields.i64()?;
-        Some(Self {
+    /// `record` is one whole stored message, and `start` its place in the response. `None` when its hosts of IPv6 leave no room
+    /// for what follows them.
+    #[inline]
+    fn read(record: &[u8], start: usize, magic: u32) -> Option<Self> {
+        let head = record.first_chunk::<HEAD>()?;
+        let sys_flag = i32::from_be_bytes(field(head, 36));
+        let born_end = HEAD + host_len(sys_flag & flag::BORN_HOST_V6 != 0);
+        let store_ms = i64::from_be_bytes(*record.get(born_end..)?.first_chunk()?);
+        let store_end = born_end + 8 + host_len(sys_flag & flag::STORE_HOST_V6 != 0);
+        let tail = record.get(store_end..)?.first_chunk::<TAIL>()?;
+        let mut layout = Self {
             start,
-            end: start + fields.record.len(),
-            body_crc,
-            queue_offset,
-            log_offset,
+            size: record.len(),
+            body_crc: u32::from_be_bytes(field(head, 8)),
+            queue_offset: i64::from_be_bytes(field(head, 20)),
+            log_offset: i64::from_be_bytes(field(head, 28)),
             sys_flag,
-            born_ms,
-            born_host,
+            born_ms: i64::from_be_bytes(field(head, 40)),
             store_ms,
-            store_host,
-            reconsume_times,
+            reconsume_times: i32::from_be_bytes(field(tail, 0)),
+            born_host: start + HEAD..start + born_end,
+            store_host: start + born_end + 8..start + store_end,
             body: 0..0,
             properties: 0..0,
             fault: None,
-        })
+        };
+        layout.fault = layout.rest(record, store_end + TAIL, i32::from_be_bytes(field(tail, 12)), magic).err();
+        Some(layout)
     }
 
     /// Body, topic and properties, each with its length before it. The topic is the one that was asked for.
-    fn rest(&mut self, fields: &mut Fields<'_>, magic: u32) -> Result<(), &'static str> {
-        let body_len = fields.i32().and_then(|len| usize::try_from(len).ok()).ok_or("its body has no length")?;
-        match fields.range(body_len, self.start) {
-            Some(body) => self.body = body,
-            None => {
-                self.body = self.start + fields.at..self.end;
-                return Err("its body is longer than itself");
-            }
-        }
-        let topic_len = match magic {
-            MAGIC_V2 => fields.take().map(u16::from_be_bytes),
-            _ => fields.take::<1>().map(|[len]| u16::from(len)),
+    #[inline]
+    fn rest(&mut self, record: &[u8], at: usize, body_len: i32, magic: u32) -> Result<(), &'static str> {
+        let start = self.start;
+        let body_len = usize::try_from(body_len).map_err(|_| "the length of its body is negative")?;
+        let Some((body, behind)) = record.get(at..).and_then(|rest| rest.split_at_checked(body_len)) else {
+            self.body = start + at..start + record.len();
+            return Err("its body is longer than itself");
         };
-        let topic = topic_len.and_then(|len| fields.range(usize::from(len), self.start));
-        topic.ok_or("its topic is longer than itself")?;
+        let at = at + body.len();
+        self.body = start + at - body.len()..start + at;
+        let (topic_len, prefix) = match magic {
+            MAGIC_V2 => (behind.first_chunk().map(|len| usize::from(u16::from_be_bytes(*len))), 2),
+            _ => (behind.first().map(|len| usize::from(*len)), 1),
+        };
+        let topic_end = prefix + topic_len.ok_or("its topic has no length")?;
+        let behind = behind.get(topic_end..).ok_or("its topic is longer than itself")?;
+        let (len, behind) = behind.split_first_chunk().ok_or("its properties have no length")?;
         // A negative length is none, as in Java.
-        let len = fields.take().map(i16::from_be_bytes).ok_or("its properties have no length")?;
-        let len = usize::try_from(len).unwrap_or(0);
-        self.properties = fields.range(len, self.start).ok_or("its properties are longer than itself")?;
+        let len = usize::try_from(i16::from_be_bytes(*len)).unwrap_or(0);
+        if len > behind.len() {
+            return Err("its properties are longer than itself");
+        }
+        let properties = start + at + topic_end + 2;
+        self.properties = properties..properties + len;
         Ok(())
     }
+}
+
+/// An address and a port.
+const fn host_len(is_v6: bool) -> usize {
+    if is_v6 { 20 } else { 8 }
+}
+
+/// The field at a place that is known when this is compiled.
+#[inline(always)]
+fn field<const ALL: usize, const LEN: usize>(all: &[u8; ALL], at: usize) -> [u8; LEN] {
+    let mut field = [0; LEN];
+    field.copy_from_slice(&all[at..at + LEN]);
+    field
 }
