@@ -238,11 +238,13 @@ impl Message {
 
     /// For a pulled message the buffer its body lies in, which is that of its whole response unless the body was compressed,
     /// and where. `None` for any other message.
+    #[allow(dead_code, reason = "for Arrow, which reads columns out of chunks")]
     pub(crate) fn body_place(&self) -> Option<(&Bytes, Range<usize>)> {
         either!(self, _parts => None, pulled => Some(pulled.place()))
     }
 
     /// The properties of a pulled message as the broker stores them, system properties included: `name 0x01 value 0x02 …`.
+    #[allow(dead_code, reason = "for Arrow, which reads columns out of chunks")]
     pub(crate) fn raw_properties(&self) -> Option<&[u8]> {
         either!(self, _parts => None, pulled => Some(pulled.raw_bytes()))
     }

@@ -7,6 +7,7 @@
 //! Nothing that comes in is trusted: no bytes make it panic or loop, and what it allocates is bounded by what it read and
 //! by [`Reading::max_decompressed_size`].
 
+#[allow(dead_code, reason = "the end of the embedded broker, which is a feature")]
 mod encode;
 mod error;
 #[cfg(test)]
@@ -19,9 +20,11 @@ mod tests;
 
 use bytes::Bytes;
 
+#[allow(unused_imports, reason = "the end of the embedded broker, which is a feature")]
 pub(crate) use encode::{EncodeError, Storing, encode, encode_entry, join_properties};
 pub(crate) use error::StoredError;
 pub(crate) use inner::{Entry, entries};
+#[allow(unused_imports, reason = "the broker filters by it, and heartbeats tell it")]
 pub(crate) use tag::{is_wanted, tag_code};
 
 use crate::model::{Chunk, Corruption, Message, MessageQueue, Offset, RawProperties, Record, Source, Span};
@@ -205,7 +208,7 @@ impl<'a> Decoding<'a> {
             true => (self.chunk.add_source(batch.clone()), 0),
             false => (Source::Response, layout.body.start),
         };
-        for (index, entry) in inner::entries(&batch).map_while(Result::ok).enumerate() {
+        for (index, entry) in entries(&batch).map_while(Result::ok).enumerate() {
             self.take_entry(layout, index, entry.shifted(shift), &batch[entry.properties.clone()], source)?;
         }
         if self.chunk.len() == before {

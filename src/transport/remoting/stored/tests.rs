@@ -357,10 +357,10 @@ fn a_batch_of_more_messages_than_there_is_memory_for_is_not_split() {
     let message = only(stored(&[Storing { sys_flag: BATCH | flag::COMPRESSED, ..storing(1, &packed, "") }]));
     assert!(matches!(message.corrupted(), Some(Corruption::Malformed { .. })), "{:?}", message.corrupted());
     // Behind another that took its part, it waits for the next response.
-    let some = zlib(&encoded_entries(3_000));
+    let some = zlib(&encoded_entries(4_000));
     let message = |offset, body| Storing { sys_flag: BATCH | flag::COMPRESSED, ..storing(offset, body, "") };
-    let two = decoded(stored(&[message(0, &some), message(3_000, &some)]));
-    assert_eq!((two.messages.len(), two.resume_at), (3_000, Some(Offset::new(3_000))));
+    let two = decoded(stored(&[message(0, &some), message(4_000, &some)]));
+    assert_eq!((two.messages.len(), two.resume_at), (4_000, Some(Offset::new(4_000))));
 }
 
 fn encoded_entries(count: usize) -> Vec<u8> {
