@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::assignment::holding::Assignment;
 use crate::assignment::strategy::Allocation;
 use crate::error::Error;
-use crate::model::{Endpoint, MessageQueue, Permission, Route};
+use crate::model::{Endpoint, MessageQueue, Route};
 
 /// As Java's clients: whatever was missed is put right by then.
 pub(super) const CALM: Duration = Duration::from_secs(20);
@@ -103,27 +103,16 @@ pub(super) fn keep_while_away(held: &Assignment, route: &Route, shared: &mut BTr
     shared.extend(of_topic.filter(|queue| !has_broker(queue)).cloned());
 }
 
-/// Whom to ask for the members of a group: each broker that serves the topic to readers, its master before its slaves, and
-/// the masters of all before any slave. `first` is the place of the broker to begin with, so that not all ask the same one.
+/// Whom to ask for the members of a group: each broker that serves the topic to readers, the masters of all before any
+/// slave. `first` is the place of the broker to begin with, so that not all ask the same one.
 pub(super) fn whom_to_ask(route: &Route, first: usize) -> Vec<Endpoint> {
-    let mut brokers: Vec<Vec<Endpoint>> = Vec::new();
-    let mut names: Vec<&str> = Vec::new();
-    for queue in route.queues.iter().filter(|queue| Permission::readable(queue.permission)) {
-        if names.contains(&&*queue.broker) {
-            continue;
-        }
-        names.push(&queue.broker);
-        let mut replicas: Vec<&(u64, Endpoint)> = queue.replicas.iter().collect();
-        replicas.sort_by_key(|(id, _)| *id);
-        let replicas: Vec<Endpoint> = replicas.into_iter().map(|(_, at)| at.clone()).collect();
-        brokers.push(if replicas.is_empty() { queue.endpoints.to_vec() } else { replicas });
-    }
+    let mut brokers = replicas_by_broker([route]);
     if !brokers.is_empty() {
         let middle = first % brokers.len();
         brokers.rotate_left(middle);
     }
-    let deepest = brokers.iter().map(Vec::len).max().unwrap_or(0);
-    let ranked = (0..deepest).flat_map(|rank| brokers.iter().filter_map(move |replicas| replicas.get(rank)));
+    let deepest = brokers.iter().map(|(_, replicas)| replicas.len()).max().unwrap_or(0);
+    let ranked = (0..deepest).flat_map(|rank| brokers.iter().filter_map(move |(_, replicas)| replicas.get(rank)));
     let mut asked: Vec<Endpoint> = Vec::new();
     for at in ranked {
         if !asked.contains(at) {
@@ -131,6 +120,23 @@ pub(super) fn whom_to_ask(route: &Route, first: usize) -> Vec<Endpoint> {
         }
     }
     asked
+}
+
+/// Each broker that serves the topics to readers, once, and where it is reached: its master before its slaves.
+pub(super) fn replicas_by_broker<'r>(routes: impl IntoIterator<Item = &'r Route>) -> Vec<(Arc<str>, Vec<Endpoint>)> {
+    let mut brokers: Vec<(Arc<str>, Vec<Endpoint>)> = Vec::new();
+    let queues = routes.into_iter().flat_map(|route| &route.queues);
+    for queue in queues.filter(|queue| queue.permission.readable()) {
+        if brokers.iter().any(|(name, _)| *name == queue.broker) {
+            continue;
+        }
+        let mut replicas: Vec<&(u64, Endpoint)> = queue.replicas.iter().collect();
+        replicas.sort_by_key(|(id, _)| *id);
+        let replicas: Vec<Endpoint> = replicas.into_iter().map(|(_, at)| at.clone()).collect();
+        let reached = if replicas.is_empty() { queue.endpoints.to_vec() } else { replicas };
+        brokers.push((Arc::clone(&queue.broker), reached));
+    }
+    brokers
 }
 
 #[cfg(test)]

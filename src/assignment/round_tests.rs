@@ -1,7 +1,7 @@
 use super::*;
 use crate::assignment::holding::Epochs;
 use crate::error::ErrorKind;
-use crate::model::RouteQueue;
+use crate::model::{Permission, RouteQueue};
 
 fn queue(topic: &str, broker: &str, id: u32) -> MessageQueue {
     MessageQueue::new(topic, broker, id)

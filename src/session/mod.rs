@@ -2,6 +2,7 @@
 
 mod choice;
 mod connector;
+mod groups;
 mod health;
 mod link;
 mod routes;

@@ -17,6 +17,7 @@ const PURE: &[&str] = &[
     "transport::remoting::command",
     "transport::remoting::stored",
     "assignment::chosen",
+    "assignment::guard::judge",
     "assignment::holding",
     "assignment::round",
     "assignment::share",
@@ -50,6 +51,7 @@ const OPEN: &[&str] = &["error", "model", "retry"];
 /// Pure modules that also name what the traits in `transport/mod.rs` carry: requests and answers, which are plain data.
 const CARRIERS: &[&str] = &[
     "transport::grpc::convert",
+    "assignment::guard::judge",
     "consumer::*::planner",
     "lease::entry",
     "lease::outcomes",
