@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::{AccessPoint, Credentials, Limits, Scheme, check_namespace};
 use crate::producer::ProducerBuilder;
 use crate::session::{Connector, RouteEndpoints};
-use crate::transport::grpc::{GrpcConfig, TlsOptions};
+use crate::transport::tls::TlsOptions;
 
 /// A RocketMQ cluster, as this program knows it. Cheap to clone; it opens no connection by itself: each consumer and
 /// producer has connections of its own.
@@ -19,7 +19,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Begins with the defaults; [`access_point`](ClientBuilder::access_point) is the one thing needed.
+    /// Begins with the defaults; [`access_point`](ClientBuilder::access_point) is the one thing needed, or
+    /// [`name_server`](ClientBuilder::name_server) for those who only pull.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
@@ -40,6 +41,7 @@ impl Client {
 #[must_use = "a builder does nothing until it builds"]
 pub struct ClientBuilder {
     access_point: Option<String>,
+    name_server: Option<String>,
     credentials: Option<Credentials>,
     namespace: String,
     ca_certificate: Option<Arc<[u8]>>,
@@ -55,6 +57,7 @@ impl Default for ClientBuilder {
     fn default() -> Self {
         Self {
             access_point: None,
+            name_server: None,
             credentials: None,
             namespace: String::new(),
             ca_certificate: None,
@@ -71,9 +74,17 @@ impl Default for ClientBuilder {
 impl ClientBuilder {
     /// The address of RocketMQ's proxy (gRPC): `host:port`, several separated by `;`. Without a scheme or with `http://`
     /// the connection is plaintext, with `https://` it is TLS with a verified certificate. An IPv6 address stands in
-    /// brackets. Needed; the proxy's port is usually 8081.
+    /// brackets. The proxy's port is usually 8081. Needed by producers and by consumers that receive.
     pub fn access_point(mut self, access_point: impl Into<String>) -> Self {
         self.access_point = Some(access_point.into());
+        self
+    }
+
+    /// The address of RocketMQ's name server (remoting): `host:port`, several separated by `;`, the next being asked when
+    /// one does not answer. Schemes are as for the [access point](Self::access_point), and hold for the brokers, too. Its
+    /// port is usually 9876. The remoting port of a proxy (usually 8080) does as well. Needed to pull from Apache's servers.
+    pub fn name_server(mut self, name_server: impl Into<String>) -> Self {
+        self.name_server = Some(name_server.into());
         self
     }
 
@@ -137,20 +148,7 @@ impl ClientBuilder {
     /// # Errors
     /// `Config`, naming the setter, the value and the rule.
     pub fn build(self) -> Result<Client> {
-        let text = self.access_point.as_deref().ok_or_else(|| {
-            Error::config("access_point", "", "is needed: the address of RocketMQ's proxy, e.g. `localhost:8081`")
-        })?;
-        let access_point = AccessPoint::parse(text)?;
-        let danger = self.danger_accept_any_certificate;
-        if access_point.scheme == Scheme::Plaintext
-            && (danger || self.ca_certificate.is_some() || self.ca_certificate_file.is_some())
-        {
-            return Err(Error::config(
-                "access_point",
-                text,
-                "certificates are for TLS: write `https://` before the host",
-            ));
-        }
+        let (access_point, name_server) = self.entrances()?;
         for (field, value) in [("request_timeout", self.request_timeout), ("connect_timeout", self.connect_timeout)] {
             if value.is_zero() || value > Duration::from_secs(24 * 3600) {
                 return Err(Error::config(field, format!("{value:?}"), "must be longer than zero and at most a day"));
@@ -162,21 +160,48 @@ impl ClientBuilder {
         if !self.namespace.is_empty() {
             check_namespace(&self.namespace)?;
         }
-        let grpc = GrpcConfig {
-            client_id: "".into(),
-            scheme: access_point.scheme,
-            tls: TlsOptions { extra_roots: self.read_roots()?, danger_accept_any_certificate: danger },
+        let tls = TlsOptions {
+            extra_roots: self.read_roots()?,
+            danger_accept_any_certificate: self.danger_accept_any_certificate,
+        };
+        let connector = Connector {
+            access_point,
+            name_server,
+            tls,
             credentials: self.credentials,
             namespace: self.namespace.into(),
-            access_point: access_point.endpoints,
             request_timeout: self.request_timeout,
             connect_timeout: self.connect_timeout,
             limits: self.limits,
             check_digest: false,
+            route_endpoints: self.route_endpoints,
         };
-        let connector = Connector { grpc, route_endpoints: self.route_endpoints };
         connector.check()?;
         Ok(Client { connector: Arc::new(connector) })
+    }
+
+    /// Access point and name server, of which one is there.
+    fn entrances(&self) -> Result<(Option<AccessPoint>, Option<AccessPoint>)> {
+        let parse =
+            |field, text: &Option<String>| text.as_deref().map(|text| AccessPoint::parse(field, text)).transpose();
+        let access_point = parse("access_point", &self.access_point)?;
+        let name_server = parse("name_server", &self.name_server)?;
+        let entrances = || access_point.iter().chain(&name_server);
+        if entrances().next().is_none() {
+            let rule = "is needed, or name_server: the address of RocketMQ's proxy, e.g. `localhost:8081`, or of its name \
+                        server, e.g. `localhost:9876`";
+            return Err(Error::config("access_point", "", rule));
+        }
+        let has_certificates =
+            self.danger_accept_any_certificate || self.ca_certificate.is_some() || self.ca_certificate_file.is_some();
+        if has_certificates && entrances().all(|entrance| entrance.scheme == Scheme::Plaintext) {
+            let (field, text) = match (&self.access_point, &self.name_server) {
+                (Some(text), _) => ("access_point", text.as_str()),
+                (None, text) => ("name_server", text.as_deref().unwrap_or_default()),
+            };
+            return Err(Error::config(field, text, "certificates are for TLS: write `https://` before the host"));
+        }
+        Ok((access_point, name_server))
     }
 
     fn read_roots(&self) -> Result<Option<Arc<[u8]>>> {
@@ -201,9 +226,12 @@ mod tests {
     fn a_builder_refuses_what_cannot_work_and_says_why() {
         let good = || Client::builder().access_point("localhost:8081");
         assert!(good().build().is_ok());
+        assert!(Client::builder().name_server("a:9876;b:9876").build().is_ok());
         for (builder, field) in [
             (Client::builder(), "access_point"),
             (good().access_point("localhost"), "access_point"),
+            (good().name_server("localhost"), "name_server"),
+            (Client::builder().name_server("localhost:9876").danger_accept_any_certificate(true), "name_server"),
             (good().danger_accept_any_certificate(true), "https://"),
             (good().request_timeout(Duration::ZERO), "request_timeout"),
             (good().connect_timeout(Duration::MAX), "connect_timeout"),

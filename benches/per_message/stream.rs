@@ -8,9 +8,9 @@ use futures::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::consumer::simple::{SimpleConsumer, SimpleConsumerBuilder};
-use crate::model::{ClientKind, ClientSettings, Endpoint, Filter, Limits, Scheme};
-use crate::session::{Connector, RouteEndpoints, Session, SessionConfig};
-use crate::transport::grpc::{GrpcConfig, TlsOptions};
+use crate::model::{AccessPoint, ClientKind, ClientSettings, Endpoint, Filter, Limits, Scheme};
+use crate::session::{Connector, Enrolment, RouteEndpoints, Session, SessionConfig};
+use crate::transport::tls::TlsOptions;
 use crate::transport::{ReceiveRequest, Receiving, Scope};
 use crate::wire::Instant32;
 
@@ -82,7 +82,8 @@ async fn wire_alone(count: u64) -> Duration {
 
 async fn consumer() -> SimpleConsumer {
     let at = Endpoint::new("localhost", 1);
-    let connector = Connector { grpc: unused(&at), route_endpoints: RouteEndpoints::default() };
+    let connector = unused(&at);
+    let wire = Arc::new(Instant32::new());
     let settings = ClientSettings {
         kind: ClientKind::SimpleConsumer,
         request_timeout: PATIENCE,
@@ -92,28 +93,30 @@ async fn consumer() -> SimpleConsumer {
         topics: Vec::new(),
     };
     let session = Session::open(SessionConfig {
-        wire: Arc::new(Instant32::new()),
+        wire: Arc::clone(&wire) as _,
         access_point: vec![at],
         settings,
         route_endpoints: RouteEndpoints::default(),
+        enrolment: Enrolment::Entrance,
+        requests: None,
         build_timeout: PATIENCE,
     });
     let session = session.await.expect("a session");
     let builder = SimpleConsumerBuilder::new(Arc::new(connector), "billing".into()).subscribe("orders", Filter::all());
-    builder.build_over(session).await.expect("a consumer")
+    builder.build_over(session, wire).await.expect("a consumer")
 }
 
-fn unused(at: &Endpoint) -> GrpcConfig {
-    GrpcConfig {
-        client_id: "".into(),
-        scheme: Scheme::Plaintext,
+fn unused(at: &Endpoint) -> Connector {
+    Connector {
+        access_point: Some(AccessPoint { scheme: Scheme::Plaintext, endpoints: vec![at.clone()] }),
+        name_server: None,
         tls: TlsOptions::default(),
         credentials: None,
         namespace: "".into(),
-        access_point: vec![at.clone()],
         request_timeout: PATIENCE,
         connect_timeout: PATIENCE,
         limits: Limits::default(),
         check_digest: false,
+        route_endpoints: RouteEndpoints::default(),
     }
 }

@@ -9,7 +9,7 @@ use futures::stream;
 use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{ClientKind, ClientSettings, Endpoint, Message, Permission, Route, RouteQueue, ServerSettings};
+use crate::model::{ClientSettings, Endpoint, Message, Permission, Route, RouteQueue, ServerSettings};
 use crate::proto;
 use crate::transport::grpc::convert::{Reading, receive_frame};
 use crate::transport::{
@@ -66,7 +66,7 @@ impl Presence for Instant32 {
         Box::pin(async move { Ok(PresenceLink { commands, replies: mpsc::channel(1).0 }) })
     }
 
-    fn heartbeat<'a>(&'a self, _: &'a Endpoint, _: Option<&'a Arc<str>>, _: ClientKind) -> Call<'a, ()> {
+    fn heartbeat<'a>(&'a self, _: &'a Endpoint, _: &'a ClientSettings) -> Call<'a, ()> {
         Box::pin(async { Ok(()) })
     }
 

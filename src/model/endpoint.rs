@@ -17,6 +17,11 @@ impl Endpoint {
         Self { host: host.into().into(), port }
     }
 
+    /// Reads `host:port`, as servers write it.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        parse_host_port(text).ok()
+    }
+
     /// The DNS name or address, an IPv6 address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
@@ -62,8 +67,9 @@ pub(crate) struct AccessPoint {
 }
 
 impl AccessPoint {
-    pub(crate) fn parse(text: &str) -> Result<Self> {
-        let fail = |rule: &str| Error::config("access_point", text, rule);
+    /// `field` is the setter it was given to, for the error.
+    pub(crate) fn parse(field: &str, text: &str) -> Result<Self> {
+        let fail = |rule: &str| Error::config(field, text, rule);
         let (scheme, rest) = match text.split_once("://") {
             None => (Scheme::Plaintext, text),
             Some(("http", rest)) => (Scheme::Plaintext, rest),
@@ -82,7 +88,8 @@ impl AccessPoint {
 
 fn parse_host_port(text: &str) -> Result<Endpoint, String> {
     let text = text.trim();
-    let missing_port = || format!("`{text}` has no port; RocketMQ's proxy listens on 8081, e.g. `{text}:8081`");
+    let missing_port =
+        || format!("`{text}` has no port; RocketMQ's proxy listens on 8081, a name server on 9876: `{text}:8081`");
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or_else(|| format!("`{text}` has no closing bracket"))?;
         host.parse::<Ipv6Addr>().map_err(|_| format!("`{host}` is not an IPv6 address"))?;
@@ -123,7 +130,7 @@ mod tests {
                 vec![Endpoint::new("10.0.0.1", 1), Endpoint::new("10.0.0.2", 2)],
             ),
         ] {
-            assert_eq!(AccessPoint::parse(text).expect(text), AccessPoint { scheme, endpoints });
+            assert_eq!(AccessPoint::parse("access_point", text).expect(text), AccessPoint { scheme, endpoints });
         }
     }
 
@@ -144,7 +151,7 @@ mod tests {
             ("a:1;", "has no port"),
             ("a b:1", "' '"),
         ] {
-            let error = AccessPoint::parse(text).expect_err(text).to_string();
+            let error = AccessPoint::parse("access_point", text).expect_err(text).to_string();
             assert!(error.contains(rule) && error.contains("access_point"), "{text}: {error}");
         }
     }

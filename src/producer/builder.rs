@@ -7,6 +7,7 @@ use crate::error::{Error, Result, millis};
 use crate::model::{ClientKind, ClientSettings, check_topic};
 use crate::producer::accumulator::Patience;
 use crate::producer::attempt::Way;
+use crate::producer::courier::Post;
 use crate::producer::{LONGEST, Producer, ProducerConfig};
 use crate::session::Connector;
 
@@ -109,8 +110,8 @@ impl ProducerBuilder {
             topics: topics.clone(),
         };
         let until = clock::now() + self.build_timeout;
-        let session = connector.open(settings, self.build_timeout).await?;
-        let way = Way::new(Arc::new(session.clone()));
+        let (session, wire) = connector.open(settings, self.build_timeout).await?;
+        let way = Way::new(Arc::new(Post { session: session.clone(), wire }));
         for topic in &topics {
             // On failure the session is dropped, which says goodbye.
             session.route_within(topic, until.saturating_duration_since(clock::now())).await?;

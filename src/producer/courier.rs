@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::model::{Endpoint, Route, ServerSettings};
 use crate::session::{HealthWatch, Session};
-use crate::transport::{Call, Sent, Stamped};
+use crate::transport::{Call, Sending, Sent, Stamped};
 
 /// Finds the way for a message and carries it there, once.
 pub(crate) trait Courier: Send + Sync {
@@ -33,33 +33,39 @@ pub(crate) trait Courier: Send + Sync {
     fn close(&self, deadline: Duration) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
-impl Courier for Session {
+/// A session, and the wire to send over.
+pub(crate) struct Post {
+    pub(crate) session: Session,
+    pub(crate) wire: Arc<dyn Sending>,
+}
+
+impl Courier for Post {
     fn route<'a>(&'a self, topic: &'a Arc<str>) -> Call<'a, Arc<Route>> {
-        Box::pin(Self::route(self, topic))
+        Box::pin(self.session.route(topic))
     }
 
     fn choose(&self, endpoints: &[Endpoint]) -> Endpoint {
-        Self::choose(self, endpoints)
+        self.session.choose(endpoints)
     }
 
     fn send<'a>(&'a self, at: &'a Endpoint, stamped: &'a Stamped) -> Call<'a, Sent> {
-        self.wire().send(at, stamped)
+        self.wire.send(at, stamped)
     }
 
     fn report(&self, at: &Endpoint, error: &Error) {
-        Self::report(self, at, error);
+        self.session.report(at, error);
     }
 
     fn settings(&self) -> ServerSettings {
-        Self::settings(self)
+        self.session.settings()
     }
 
     fn health(&self) -> HealthWatch {
-        HealthWatch::new(Self::health(self))
+        HealthWatch::new(self.session.health())
     }
 
     fn announce(&self, topic: &Arc<str>) {
-        self.update(|settings| {
+        self.session.update(|settings| {
             if !settings.topics.contains(topic) {
                 settings.topics.push(Arc::clone(topic));
             }
@@ -68,7 +74,7 @@ impl Courier for Session {
 
     fn close(&self, deadline: Duration) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
-            Self::close(self, deadline).await;
+            self.session.close(deadline).await;
         })
     }
 }

@@ -14,8 +14,12 @@ pub(crate) enum Reach {
     Lost,
 }
 
-/// The endpoint to use for a broker that is reached at `offered`: one that answers before one that was not tried,
-/// that before one that is lost.
+/// The one to use of several: one that answers before one that was not tried, that before one that is lost.
+pub(crate) fn best(candidates: &[Endpoint], reach: impl Fn(&Endpoint) -> Reach) -> Option<Endpoint> {
+    candidates.iter().min_by_key(|at| rank(reach(at))).cloned()
+}
+
+/// The best endpoint for a broker that is reached at `offered`.
 ///
 /// A proxy behind a port mapping hands out its inner port: when nothing that was offered answers, an access point
 /// that differs from it only by the port stands in.
@@ -29,14 +33,13 @@ pub(crate) fn choose(
         RouteEndpoints::Server if !offered.is_empty() => offered,
         _ => access_point,
     };
-    let best = |candidates: &[Endpoint]| candidates.iter().min_by_key(|at| rank(reach(at))).cloned();
-    let first = best(offered).unwrap_or_else(|| access_point[0].clone());
+    let first = best(offered, &reach).unwrap_or_else(|| access_point[0].clone());
     if reach(&first) != Reach::Lost {
         return first;
     }
     let stand_ins: Vec<_> =
         access_point.iter().filter(|at| offered.iter().any(|other| other.host() == at.host())).cloned().collect();
-    match best(&stand_ins) {
+    match best(&stand_ins, &reach) {
         Some(stand_in) if reach(&stand_in) != Reach::Lost => stand_in,
         _ => first,
     }

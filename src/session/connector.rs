@@ -4,57 +4,157 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::error::Result;
-use crate::model::{ClientSettings, Limits};
-use crate::session::{RouteEndpoints, Session, SessionConfig};
+use tokio::sync::mpsc;
+
+use crate::error::{Error, Result};
+use crate::model::{AccessPoint, ClientSettings, Credentials, Limits};
+use crate::session::{Enrolment, RouteEndpoints, Session, SessionConfig};
+use crate::transport::GroupRequest;
 use crate::transport::grpc::{GrpcConfig, GrpcWire};
+use crate::transport::remoting::{RemotingConfig, RemotingWire};
+use crate::transport::tls::TlsOptions;
 
 /// The client's part of a session; each consumer and producer opens one of its own, with an identity of its own.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
-    /// Its `client_id` is replaced by one of each session's own.
-    pub(crate) grpc: GrpcConfig,
+    /// Where gRPC enters.
+    pub(crate) access_point: Option<AccessPoint>,
+    /// Where remoting enters.
+    pub(crate) name_server: Option<AccessPoint>,
+    pub(crate) tls: TlsOptions,
+    pub(crate) credentials: Option<Credentials>,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) request_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) check_digest: bool,
     pub(crate) route_endpoints: RouteEndpoints,
 }
 
 impl Connector {
     pub(crate) fn limits(&self) -> &Limits {
-        &self.grpc.limits
+        &self.limits
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {
-        self.grpc.request_timeout
+        self.request_timeout
+    }
+
+    /// Whether a name server was set, so that remoting can be spoken.
+    pub(crate) fn has_name_server(&self) -> bool {
+        self.name_server.is_some()
     }
 
     /// The same, with or without a check of body digests.
     pub(crate) fn checking_digests(&self, check: bool) -> Self {
-        let mut other = self.clone();
-        other.grpc.check_digest = check;
-        other
+        Self { check_digest: check, ..self.clone() }
     }
 
     /// The same with another time for a request, if one is given.
     pub(crate) fn with_request_timeout(&self, timeout: Option<Duration>) -> Self {
-        let mut other = self.clone();
-        other.grpc.request_timeout = timeout.unwrap_or(other.grpc.request_timeout);
-        other
+        Self { request_timeout: timeout.unwrap_or(self.request_timeout), ..self.clone() }
     }
 
-    /// Whether the wire can be made: what TLS needs is looked at now, not at the first request.
+    /// Whether the wires can be made: what TLS needs is looked at now, not at the first request.
     pub(crate) fn check(&self) -> Result<()> {
-        GrpcWire::new(self.grpc.clone()).map(drop)
+        if self.access_point.is_some() {
+            GrpcWire::new(self.grpc()?)?;
+        }
+        if self.name_server.is_some() {
+            RemotingWire::new(self.remoting()?)?;
+        }
+        Ok(())
     }
 
-    pub(crate) async fn open(&self, settings: ClientSettings, build_timeout: Duration) -> Result<Session> {
-        let grpc = GrpcConfig { client_id: new_client_id(), ..self.grpc.clone() };
-        let access_point = grpc.access_point.clone();
-        let wire = Arc::new(GrpcWire::new(grpc)?);
-        let route_endpoints = self.route_endpoints;
-        Session::open(SessionConfig { wire, access_point, settings, route_endpoints, build_timeout }).await
+    /// A session over gRPC, and its wire.
+    ///
+    /// # Errors
+    /// `Config` without an access point; else what the handshake says.
+    pub(crate) async fn open(
+        &self,
+        settings: ClientSettings,
+        build_timeout: Duration,
+    ) -> Result<(Session, Arc<GrpcWire>)> {
+        let config = self.grpc()?;
+        let access_point = config.access_point.clone();
+        let wire = Arc::new(GrpcWire::new(config)?);
+        let session = Session::open(SessionConfig {
+            wire: Arc::clone(&wire) as _,
+            access_point,
+            settings,
+            route_endpoints: self.route_endpoints,
+            enrolment: Enrolment::Entrance,
+            requests: None,
+            build_timeout,
+        });
+        Ok((session.await?, wire))
+    }
+
+    /// A session over remoting, and its wire. It connects to nobody before it is asked for a route: who builds on it asks
+    /// for those of its topics, and learns then what is wrong.
+    ///
+    /// With a group in `settings` this client joins the group at each broker. Without, it stays out of the list of members
+    /// (trap P27). `requests` gets what brokers ask of a member.
+    ///
+    /// # Errors
+    /// `Config` without a name server.
+    pub(crate) async fn open_remoting(
+        &self,
+        settings: ClientSettings,
+        requests: Option<mpsc::Sender<GroupRequest>>,
+        build_timeout: Duration,
+    ) -> Result<(Session, Arc<RemotingWire>)> {
+        let config = self.remoting()?;
+        let access_point = config.name_servers.clone();
+        let wire = Arc::new(RemotingWire::new(config)?);
+        let session = Session::open(SessionConfig {
+            wire: Arc::clone(&wire) as _,
+            access_point,
+            settings,
+            route_endpoints: self.route_endpoints,
+            enrolment: Enrolment::Brokers,
+            requests,
+            build_timeout,
+        });
+        Ok((session.await?, wire))
+    }
+
+    fn grpc(&self) -> Result<GrpcConfig> {
+        let rule = "is needed here: the address of RocketMQ's proxy (gRPC), e.g. `localhost:8081`";
+        let access_point = self.access_point.clone().ok_or_else(|| Error::config("access_point", "", rule))?;
+        Ok(GrpcConfig {
+            client_id: new_client_id(),
+            scheme: access_point.scheme,
+            tls: self.tls.clone(),
+            credentials: self.credentials.clone(),
+            namespace: Arc::clone(&self.namespace),
+            access_point: access_point.endpoints,
+            request_timeout: self.request_timeout,
+            connect_timeout: self.connect_timeout,
+            limits: self.limits.clone(),
+            check_digest: self.check_digest,
+        })
+    }
+
+    fn remoting(&self) -> Result<RemotingConfig> {
+        let rule = "is needed here: the address of RocketMQ's name server, e.g. `localhost:9876`";
+        let name_server = self.name_server.clone().ok_or_else(|| Error::config("name_server", "", rule))?;
+        Ok(RemotingConfig {
+            client_id: new_client_id(),
+            scheme: name_server.scheme,
+            tls: self.tls.clone(),
+            credentials: self.credentials.clone(),
+            namespace: Arc::clone(&self.namespace),
+            name_servers: name_server.endpoints,
+            request_timeout: self.request_timeout,
+            connect_timeout: self.connect_timeout,
+            limits: self.limits.clone(),
+            check_digest: self.check_digest,
+        })
     }
 }
 
-/// Unique for each session: the server keeps settings and leases by it.
+/// Unique for each session: the server keeps settings, leases and members by it.
 fn new_client_id() -> Arc<str> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::model::{ClientSettings, Endpoint, ServerSettings};
 use crate::retry::Backoff;
 use crate::session::choice::Reach;
-use crate::transport::{ClientReply, PresenceLink, ServerCommand, Wire};
+use crate::transport::{ClientReply, GroupRequest, PresenceLink, ServerCommand, Wire};
 
 /// As the official clients: the server forgets after 120 s of silence.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ impl LinkState {
     }
 }
 
-type Replies = tokio::sync::mpsc::Sender<ClientReply>;
+type Replies = mpsc::Sender<ClientReply>;
 
 /// What all links of a session share.
 #[derive(Debug)]
@@ -55,11 +55,30 @@ pub(crate) struct Common {
     pub(crate) server: watch::Sender<ServerSettings>,
     /// Ticks when a link or a route changed.
     pub(crate) changes: watch::Sender<u64>,
+    /// Ticks when the members of the group may have changed.
+    pub(crate) members: watch::Sender<u64>,
+    /// Who answers what brokers ask of a consumer.
+    pub(crate) requests: Option<mpsc::Sender<GroupRequest>>,
 }
 
 impl Common {
     pub(crate) fn tick(&self) {
         self.changes.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    fn members_changed(&self) {
+        self.members.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// Refused when there is nobody, or when too much is asked at once: an administrator asks again.
+    fn ask(&self, request: GroupRequest) {
+        let refused = match &self.requests {
+            Some(requests) => requests.try_send(request).err().map(|error| error.to_string()),
+            None => Some("this client answers no such requests".to_owned()),
+        };
+        if let Some(why) = refused {
+            tracing::debug!(why, "a request of a broker is refused");
+        }
     }
 }
 
@@ -83,6 +102,7 @@ impl Link {
                     }
                     backoff.reset();
                     self.set(LinkState::Ready);
+                    self.common.members_changed();
                     self.keep(link).await
                 }
                 Err(error) => error,
@@ -103,7 +123,7 @@ impl Link {
         self.common.tick();
     }
 
-    /// Opens telemetry, writes the settings and waits for the server's answer.
+    /// Makes this client known, and waits for the server's answer.
     async fn shake_hands(&self) -> Result<PresenceLink> {
         let late = || {
             Error::new(ErrorKind::Timeout, format!("no answer to the settings within {HANDSHAKE:?}"))
@@ -155,11 +175,8 @@ impl Link {
 
     /// A heartbeat. One that gets no answer may be chance; two in a row, or a refused connection, is a lost server.
     async fn beat(&self, replies: &Replies, missed: &mut u32) -> Result<()> {
-        let (group, kind) = {
-            let settings = self.common.client.borrow();
-            (settings.group.clone(), settings.kind)
-        };
-        match self.common.wire.heartbeat(&self.at, group.as_ref(), kind).await {
+        let settings = self.common.client.borrow().clone();
+        match self.common.wire.heartbeat(&self.at, &settings).await {
             Ok(()) => *missed = 0,
             Err(error) if error.server_code() == Some(UNRECOGNIZED_CLIENT_TYPE) => return self.tell(replies).await,
             Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
@@ -201,6 +218,14 @@ impl Link {
                 tracing::debug!(endpoint = %self.at, id = message.id(), transaction_id, "a transaction check came to a client without a checker");
                 return Ok(());
             }
+            ServerCommand::MembersChanged => {
+                self.common.members_changed();
+                return Ok(());
+            }
+            ServerCommand::Ask(request) => {
+                self.common.ask(request);
+                return Ok(());
+            }
             ServerCommand::Unknown => return Ok(()),
         };
         replies.send(reply).await.map_err(|_| ended(&self.at))
@@ -211,5 +236,5 @@ impl Link {
 const UNRECOGNIZED_CLIENT_TYPE: i32 = 40015;
 
 fn ended(at: &Endpoint) -> Error {
-    Error::new(ErrorKind::Unavailable, "the server closed the telemetry stream").during(Operation::Handshake).at(at)
+    Error::new(ErrorKind::Unavailable, "the server closed the connection").during(Operation::Handshake).at(at)
 }

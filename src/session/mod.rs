@@ -12,21 +12,21 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ClientSettings, Endpoint, Route, ServerSettings};
 use crate::retry::Backoff;
 use crate::task::TaskGroup;
-use crate::transport::Wire;
+use crate::transport::{GroupRequest, Wire};
 pub(crate) use connector::Connector;
 pub use health::{Health, HealthWatch};
 
 use choice::Reach;
-use link::{Common, Link, LinkState};
+use link::{Common, LinkState};
 use routes::Routes;
-use shared::{Held, Shared, refresh_routes, say_goodbye, watch_health};
+use shared::{Shared, refresh_routes, say_goodbye, watch_health};
 
 /// Which endpoint of a route to talk to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,11 +40,24 @@ pub enum RouteEndpoints {
     AccessPoint,
 }
 
+/// Who keeps the register of clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Enrolment {
+    /// The access point, and each endpoint that is used: the proxies of gRPC.
+    Entrance,
+    /// Each member of each broker in the routes, for itself. The name servers, where one enters, know no clients. A proxy's
+    /// remoting port names itself as the broker.
+    Brokers,
+}
+
 pub(crate) struct SessionConfig {
     pub(crate) wire: Arc<dyn Wire>,
     pub(crate) access_point: Vec<Endpoint>,
     pub(crate) settings: ClientSettings,
     pub(crate) route_endpoints: RouteEndpoints,
+    pub(crate) enrolment: Enrolment,
+    /// Who answers what brokers ask of a consumer; without, they are refused.
+    pub(crate) requests: Option<mpsc::Sender<GroupRequest>>,
     /// How long the first handshake and the first routes may take.
     pub(crate) build_timeout: Duration,
 }
@@ -56,11 +69,12 @@ pub(crate) struct Session(Arc<Inner>);
 /// What lives as long as the session. Its tasks hold [`Shared`], never this: dropping it ends them.
 struct Inner {
     shared: Arc<Shared>,
-    tasks: TaskGroup,
+    tasks: Arc<TaskGroup>,
 }
 
 impl Session {
-    /// Shakes hands with the access point, at most `build_timeout`; transient errors are retried until then.
+    /// Shakes hands with the access point, at most `build_timeout`; transient errors are retried until then. Where brokers
+    /// enrol clients, there is nothing to do before the first route.
     ///
     /// # Errors
     /// What the server refused, or the last failure when the time was over.
@@ -70,22 +84,29 @@ impl Session {
             client: watch::Sender::new(config.settings),
             server: watch::Sender::new(ServerSettings::default()),
             changes: watch::Sender::new(0),
+            members: watch::Sender::new(0),
+            requests: config.requests,
         };
+        let tasks = Arc::new(TaskGroup::new());
         let shared = Arc::new(Shared {
             common: Arc::new(common),
             access_point: config.access_point,
             route_endpoints: config.route_endpoints,
+            enrolment: config.enrolment,
+            tasks: Arc::downgrade(&tasks),
             links: Mutex::default(),
             routes: Routes::default(),
             health: watch::Sender::new(Health::Connecting),
             stale: Notify::new(),
         });
-        let session = Self(Arc::new(Inner { shared, tasks: TaskGroup::new() }));
+        let session = Self(Arc::new(Inner { shared, tasks }));
         session.spawn_tasks();
-        for at in &session.0.shared.access_point {
-            session.link(at);
+        if config.enrolment == Enrolment::Entrance {
+            for at in &session.0.shared.access_point {
+                session.0.shared.link(at);
+            }
+            session.first_handshake(config.build_timeout).await?;
         }
-        session.first_handshake(config.build_timeout).await?;
         Ok(session)
     }
 
@@ -116,10 +137,6 @@ impl Session {
         };
         let outcome = clock::timeout(limit, shaken).await;
         outcome.unwrap_or_else(|| Err(self.0.shared.last_failure(limit)))
-    }
-
-    pub(crate) fn wire(&self) -> &Arc<dyn Wire> {
-        &self.0.shared.common.wire
     }
 
     /// The route of a topic, from the cache. One look-up serves all that wait for it; when a refresh fails, the last
@@ -162,7 +179,7 @@ impl Session {
     /// The endpoint to use among those of a broker: the first that answers (see [`RouteEndpoints`]).
     pub(crate) fn choose(&self, offered: &[Endpoint]) -> Endpoint {
         let chosen = self.0.shared.choose(offered);
-        self.link(&chosen);
+        self.0.shared.link(&chosen);
         chosen
     }
 
@@ -171,7 +188,7 @@ impl Session {
     /// # Errors
     /// What the server refused, or why it is lost at the moment (transient): the caller may choose another one.
     pub(crate) async fn ready(&self, at: &Endpoint) -> Result<()> {
-        let mut state = self.link(at);
+        let mut state = self.0.shared.link(at);
         loop {
             match &*state.borrow_and_update() {
                 LinkState::Ready => return Ok(()),
@@ -182,6 +199,21 @@ impl Session {
                 return Err(Error::closed("client"));
             }
         }
+    }
+
+    /// Waits until it is settled, for every broker of a route, whether this client is registered there: only then its
+    /// members' lists are to be relied on. Takes at most as long as one handshake.
+    pub(crate) async fn enrolled(&self, route: &Route) {
+        for at in self.0.shared.members(route) {
+            let mut state = self.0.shared.link(&at);
+            let settled = state.wait_for(|state| !matches!(state, LinkState::Connecting)).await;
+            drop(settled);
+        }
+    }
+
+    /// Ticks when somebody may have joined or left the consumer group: a broker said so, or this client became known to one.
+    pub(crate) fn member_changes(&self) -> watch::Receiver<u64> {
+        self.0.shared.common.members.subscribe()
     }
 
     /// Whether this client is registered at an endpoint right now.
@@ -225,24 +257,6 @@ impl Session {
         self.0.shared.common.tick();
         ended
     }
-
-    /// The state of an endpoint's link, which is begun when there is none.
-    fn link(&self, at: &Endpoint) -> watch::Receiver<LinkState> {
-        let Inner { shared, tasks } = &*self.0;
-        let mut links = shared.links();
-        if let Some(held) = links.get(at) {
-            return held.state.clone();
-        }
-        let (state, seen) = watch::channel(LinkState::Connecting);
-        let (kick, stop) = (Arc::new(Notify::new()), tasks.token().child_token());
-        let link = Link { at: at.clone(), common: Arc::clone(&shared.common), state, kick: Arc::clone(&kick) };
-        let stopped = stop.clone();
-        tasks.spawn("link", async move {
-            tokio::select! { () = stopped.cancelled() => {}, () = link.run() => {} }
-        });
-        links.insert(at.clone(), Held { state: seen.clone(), kick, stop });
-        seen
-    }
 }
 
 impl fmt::Debug for Session {
@@ -251,3 +265,6 @@ impl fmt::Debug for Session {
         f.debug_struct("Session").field("health", &*shared.health.borrow()).field("routes", &shared.routes).finish()
     }
 }
+
+#[cfg(test)]
+mod broker_tests;

@@ -1,7 +1,7 @@
 //! What a session's tasks share, and what they do.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -12,9 +12,10 @@ use crate::clock;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::model::{Endpoint, Permission, Route};
 use crate::session::choice::{self, Reach};
-use crate::session::link::{Common, LinkState};
+use crate::session::link::{Common, Link, LinkState};
 use crate::session::routes::Routes;
-use crate::session::{Health, RouteEndpoints};
+use crate::session::{Enrolment, Health, RouteEndpoints};
+use crate::task::TaskGroup;
 
 /// As the official clients. A failed request refreshes at once.
 const ROUTE_REFRESH: Duration = Duration::from_secs(30);
@@ -26,6 +27,9 @@ pub(super) struct Shared {
     pub(super) common: Arc<Common>,
     pub(super) access_point: Vec<Endpoint>,
     pub(super) route_endpoints: RouteEndpoints,
+    pub(super) enrolment: Enrolment,
+    /// Weak, so that it ends with the session.
+    pub(super) tasks: Weak<TaskGroup>,
     pub(super) links: Mutex<HashMap<Endpoint, Held>>,
     pub(super) routes: Routes,
     pub(super) health: watch::Sender<Health>,
@@ -50,7 +54,56 @@ impl Shared {
     }
 
     pub(super) fn choose(&self, offered: &[Endpoint]) -> Endpoint {
-        choice::choose(self.route_endpoints, offered, &self.access_point, |at| self.reach(at))
+        let reach = |at: &Endpoint| self.reach(at);
+        if self.enrolment == Enrolment::Brokers && self.route_endpoints == RouteEndpoints::Server {
+            // A name server stands in for nobody.
+            if let Some(best) = choice::best(offered, reach) {
+                return best;
+            }
+        }
+        choice::choose(self.route_endpoints, offered, &self.access_point, reach)
+    }
+
+    /// The state of an endpoint's link, which is begun when there is none.
+    pub(super) fn link(&self, at: &Endpoint) -> watch::Receiver<LinkState> {
+        let mut links = self.links();
+        if let Some(held) = links.get(at) {
+            return held.state.clone();
+        }
+        let (state, seen) = watch::channel(LinkState::Connecting);
+        // Without tasks the session has ended; whoever waits for the state learns it by the sender's end.
+        if let Some(tasks) = self.tasks.upgrade() {
+            let (kick, stop) = (Arc::new(Notify::new()), tasks.token().child_token());
+            let link = Link { at: at.clone(), common: Arc::clone(&self.common), state, kick: Arc::clone(&kick) };
+            let stopped = stop.clone();
+            tasks.spawn("link", async move {
+                tokio::select! { () = stopped.cancelled() => {}, () = link.run() => {} }
+            });
+            links.insert(at.clone(), Held { state: seen.clone(), kick, stop });
+        }
+        seen
+    }
+
+    /// Becomes known to every member of every broker of a route: any of them may be asked who is in the group, and a
+    /// client that is missing in one list gets no queue (protocol.md G.1.17).
+    fn enrol(&self, route: &Route) {
+        for at in self.members(route) {
+            self.link(&at);
+        }
+    }
+
+    /// The endpoints at which this client is to be known because of a route.
+    pub(super) fn members(&self, route: &Route) -> Vec<Endpoint> {
+        let mut members: Vec<Endpoint> = match (self.enrolment, self.route_endpoints) {
+            (Enrolment::Entrance, _) => Vec::new(),
+            (Enrolment::Brokers, RouteEndpoints::AccessPoint) => vec![self.choose(&[])],
+            (Enrolment::Brokers, RouteEndpoints::Server) => {
+                route.queues.iter().flat_map(|queue| queue.replicas.iter().map(|(_, at)| at.clone())).collect()
+            }
+        };
+        members.sort_unstable();
+        members.dedup();
+        members
     }
 
     /// The outcome of the first handshakes, once there is one.
@@ -93,6 +146,7 @@ impl Shared {
         };
         let (route, new) = self.routes.look_up(topic, ask).await?;
         if new {
+            self.enrol(&route);
             self.common.tick();
         }
         Ok(route)
@@ -103,6 +157,7 @@ impl Shared {
         let mut used: Vec<Endpoint> = self.access_point.clone();
         for route in self.routes.all() {
             used.extend(route.brokers(Permission::usable).into_iter().flat_map(|(_, endpoints)| endpoints.to_vec()));
+            used.extend(self.members(&route));
         }
         self.links().retain(|at, held| {
             let keep = used.contains(at);

@@ -3,11 +3,14 @@
 //! An implementation belongs to **one** client identity. Tokens and routes are passed in; a transport keeps no state but its
 //! connections. Every call has a deadline of its own. Errors carry operation, endpoint, server code and text.
 
+mod asking;
 pub(crate) mod auth;
 pub(crate) mod body;
+mod dial;
 pub(crate) mod grpc;
 mod pulling;
 pub(crate) mod remoting;
+pub(crate) mod tls;
 
 use std::fmt;
 use std::pin::Pin;
@@ -16,11 +19,12 @@ use std::time::{Duration, SystemTime};
 
 use futures_core::Stream;
 
+pub(crate) use asking::{ConsumerInfo, GroupRequest, QueueProgress, Reply};
 pub(crate) use pulling::{ConsumeKind, GroupProfile, PullOutcome, PullRequest, Pulled, Pulling, QueueBound};
 
 use crate::error::Result;
 use crate::model::{
-    ClientKind, ClientSettings, Endpoint, Filter, Message, MessageId, Offset, OutboundMessage, Route, ServerSettings,
+    ClientSettings, Endpoint, Filter, Message, MessageId, Offset, OutboundMessage, Route, ServerSettings,
 };
 
 /// One request under way. One box per RPC is nothing beside the RPC.
@@ -31,18 +35,20 @@ pub(crate) type Incoming<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
 
 /// Where a topic lives.
 pub(crate) trait Routing: fmt::Debug + Send + Sync {
-    /// Masters only. The route's topic is the one asked for.
+    /// Masters only, but for the `replicas` of its queues. The route's topic is the one asked for. A wire that has several
+    /// servers to ask for routes begins with `at`, and goes on to the others.
     fn query_route<'a>(&'a self, at: &'a Endpoint, topic: &'a Arc<str>) -> Call<'a, Route>;
 }
 
 /// Being known to a server.
 pub(crate) trait Presence: fmt::Debug + Send + Sync {
-    /// Opens the telemetry stream and writes the settings. The first items are the server's answer; the stream ends with
-    /// an error or `None` when the connection is gone. Dropping the [`PresenceLink`] closes it.
+    /// Tells a server who this client is, and begins to take its commands: over gRPC by a telemetry stream, over remoting by
+    /// a heartbeat. The first items are the server's answer; the stream ends with an error or `None` when the connection is
+    /// gone. Dropping the [`PresenceLink`] closes it.
     fn open<'a>(&'a self, at: &'a Endpoint, settings: &'a ClientSettings) -> Call<'a, PresenceLink>;
 
     /// Keeps the registration; the server forgets a client that is silent for 120 s.
-    fn heartbeat<'a>(&'a self, at: &'a Endpoint, group: Option<&'a Arc<str>>, kind: ClientKind) -> Call<'a, ()>;
+    fn heartbeat<'a>(&'a self, at: &'a Endpoint, settings: &'a ClientSettings) -> Call<'a, ()>;
 
     /// Says goodbye: the server forgets this client at once.
     fn goodbye<'a>(&'a self, at: &'a Endpoint, group: Option<&'a Arc<str>>) -> Call<'a, ()>;
@@ -51,14 +57,14 @@ pub(crate) trait Presence: fmt::Debug + Send + Sync {
     fn forget(&self, at: &Endpoint);
 }
 
-/// An open telemetry stream: commands come in, settings and answers go out.
+/// An open way to be commanded: commands come in, settings and answers go out.
 pub(crate) struct PresenceLink {
     pub(crate) commands: Incoming<ServerCommand>,
     /// Bounded: a server that does not read makes `send` fail with `Unavailable` rather than pile up.
     pub(crate) replies: tokio::sync::mpsc::Sender<ClientReply>,
 }
 
-/// What a server says over telemetry.
+/// What a server says of its own accord.
 #[derive(Debug)]
 pub(crate) enum ServerCommand {
     /// The merged settings: the handshake is done.
@@ -73,11 +79,15 @@ pub(crate) enum ServerCommand {
     VerifyMessage { nonce: String },
     /// Connect anew.
     Reconnect,
+    /// Somebody has joined or left the consumer group, or changed its subscription.
+    MembersChanged,
+    /// Something for the consumer to answer.
+    Ask(GroupRequest),
     /// A command this version does not know.
     Unknown,
 }
 
-/// What a client says over an open telemetry stream.
+/// What a client says to a server that it is known to.
 #[derive(Debug)]
 pub(crate) enum ClientReply {
     Settings(ClientSettings),
@@ -201,9 +211,9 @@ pub(crate) struct Sent {
     pub(crate) recall_handle: Option<Box<str>>,
 }
 
-/// Everything a wire can do.
-pub(crate) trait Wire: Routing + Presence + Receiving + Sending {}
-impl<T: Routing + Presence + Receiving + Sending> Wire for T {}
+/// What a session needs of a wire; consumers and producers have what they need beside it.
+pub(crate) trait Wire: Routing + Presence {}
+impl<T: Routing + Presence> Wire for T {}
 
 impl fmt::Debug for PresenceLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::lease::{LeaseOptions, Leases, Renewal};
 use crate::model::{ClientKind, ClientSettings, ConsumerGroup, Filter, Subscription, check_topic};
 use crate::session::{Connector, Session};
+use crate::transport::Receiving;
 
 /// The wire's durations end here; anything near it is a slip.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -135,16 +136,16 @@ impl SimpleConsumerBuilder {
     /// whose ordered stream does not exist yet ([`build_receiver`](Self::build_receiver) works).
     pub async fn build(self) -> Result<SimpleConsumer> {
         self.bounds()?;
-        let session = self.connect().await?;
-        self.build_over(session).await
+        let (session, wire) = self.connect().await?;
+        self.build_over(session, wire).await
     }
 
     /// The stream over any session, whatever its wire.
-    pub(crate) async fn build_over(self, session: Session) -> Result<SimpleConsumer> {
+    pub(crate) async fn build_over(self, session: Session, wire: Arc<dyn Receiving>) -> Result<SimpleConsumer> {
         let (bounds, build_timeout) = (self.bounds()?, self.build_timeout);
         let limits = self.connector.limits().clone();
         let hub = Arc::new(Hub::default());
-        let intake = self.open(session, &hub).await?;
+        let intake = self.open(session, wire, &hub).await?;
         let settings = intake.session.settings();
         if settings.fifo == Some(true) {
             let text = "the stream of a FIFO group is not built yet; use build_receiver(), or a group that is not FIFO";
@@ -168,11 +169,11 @@ impl SimpleConsumerBuilder {
     /// As [`build`](Self::build), except that a FIFO group is served.
     pub async fn build_receiver(self) -> Result<SimpleReceiver> {
         self.bounds()?;
-        let session = self.connect().await?;
-        Ok(SimpleReceiver::new(self.open(session, &Arc::new(Hub::default())).await?))
+        let (session, wire) = self.connect().await?;
+        Ok(SimpleReceiver::new(self.open(session, wire, &Arc::new(Hub::default())).await?))
     }
 
-    async fn connect(&self) -> Result<Session> {
+    async fn connect(&self) -> Result<(Session, Arc<dyn Receiving>)> {
         let (group, subscriptions) = self.check()?;
         let settings = ClientSettings {
             kind: ClientKind::SimpleConsumer,
@@ -183,10 +184,11 @@ impl SimpleConsumerBuilder {
             topics: Vec::new(),
         };
         let connector = self.connector.checking_digests(self.check_digest);
-        connector.open(settings, self.build_timeout).await.map_err(|e| e.in_group(group.shared()))
+        let opened = connector.open(settings, self.build_timeout).await;
+        opened.map(|(session, wire)| (session, wire as _)).map_err(|e| e.in_group(group.shared()))
     }
 
-    async fn open(self, session: Session, hub: &Arc<Hub>) -> Result<Intake> {
+    async fn open(self, session: Session, wire: Arc<dyn Receiving>, hub: &Arc<Hub>) -> Result<Intake> {
         let (group, subscriptions) = self.check()?;
         for one in &subscriptions {
             let found = session.route_within(&one.topic, self.build_timeout).await;
@@ -200,17 +202,17 @@ impl SimpleConsumerBuilder {
             on_malformed: self.on_malformed,
         };
         let subscriptions = Arc::new(Subscriptions::new(subscriptions));
-        Ok(Intake { leases: self.leases(&session, hub), session, subscriptions, options: Arc::new(options) })
+        let leases = self.leases(&session, &wire, hub);
+        Ok(Intake { session, wire, leases, subscriptions, options: Arc::new(options) })
     }
 
-    fn leases(&self, session: &Session, hub: &Arc<Hub>) -> Leases {
+    fn leases(&self, session: &Session, wire: &Arc<dyn Receiving>, hub: &Arc<Hub>) -> Leases {
         let mut options = LeaseOptions { max_lease: self.max_lease, ..LeaseOptions::default() };
         if let Some(attempts) = session.settings().max_attempts {
             options.max_attempts = attempts;
         }
         let endpoints = Arc::new(SettleOverSession(session.clone()));
-        let wire = Arc::clone(session.wire());
-        Leases::start(session.tasks(), wire, endpoints, options, lease_events(hub))
+        Leases::start(session.tasks(), Arc::clone(wire), endpoints, options, lease_events(hub))
     }
 
     fn check(&self) -> Result<(ConsumerGroup, Vec<Subscription>)> {

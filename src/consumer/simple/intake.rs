@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Grant, Leases, Origin, Renewal};
 use crate::model::{Endpoint, Message};
 use crate::session::Session;
-use crate::transport::{ReceiveFrame, ReceiveRequest, Scope};
+use crate::transport::{ReceiveFrame, ReceiveRequest, Receiving, Scope};
 
 /// What to do with a message that came damaged: its body cannot be decoded, or a part of it is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,6 +60,7 @@ pub(crate) struct ReceiveOptions {
 #[derive(Clone)]
 pub(crate) struct Intake {
     pub(crate) session: Session,
+    pub(crate) wire: Arc<dyn Receiving>,
     pub(crate) leases: Leases,
     pub(crate) subscriptions: Arc<Subscriptions>,
     pub(crate) options: Arc<ReceiveOptions>,
@@ -117,7 +118,7 @@ impl Intake {
     async fn receive(&self, inbox: &Inbox, begun: &mut Begun) -> Result<()> {
         let version = self.subscriptions.version();
         let (at, request) = self.prepare(begun, self.options.invisible, self.options.await_duration).await?;
-        let call = self.session.wire().receive(&at, &request).await;
+        let call = self.wire.receive(&at, &request).await;
         let mut frames = call.inspect_err(|error| self.session.report(&at, error))?;
         let origin = self.leases.origin(&at, &begun.source.broker, &request.scope);
         let mut leased_at = None;

@@ -150,11 +150,11 @@ impl Worker {
     }
 
     async fn receive_once(&self, max: u32, invisible: Duration) -> Result<Unseen> {
-        let Intake { session, leases, options, .. } = &self.intake;
+        let Intake { session, wire, leases, options, .. } = &self.intake;
         let begun = Begun { source: self.next_source()?, max, at: clock::now(), arrived: 0 };
         let mut counted = Call::begin(self, begun.at);
         let (at, request) = self.intake.prepare(&begun, invisible, options.await_duration).await?;
-        let call = session.wire().receive(&at, &request).await;
+        let call = wire.receive(&at, &request).await;
         let mut frames = call.inspect_err(|error| session.report(&at, error))?;
         let origin = leases.origin(&at, &begun.source.broker, &request.scope);
         let mut arrived = Unseen(Vec::new());

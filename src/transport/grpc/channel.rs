@@ -9,10 +9,11 @@ use tonic::transport::{Channel, Endpoint as Target};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Endpoint, Scheme};
+use crate::transport::dial::Dialer;
 use crate::transport::grpc::GrpcConfig;
 use crate::transport::grpc::connector::Connector;
 use crate::transport::grpc::peer::Peer;
-use crate::transport::grpc::tls::Tls;
+use crate::transport::tls::Tls;
 
 /// HTTP/2 flow control: how much of one answer may be under way. A batch of large bodies exceeds the default 64 KiB at once,
 /// and would then go at one window per round trip.
@@ -48,7 +49,7 @@ impl Channels {
             scheme: config.scheme,
             tls: match config.scheme {
                 Scheme::Plaintext => None,
-                Scheme::Tls => Some(Tls::new(&config.tls)?),
+                Scheme::Tls => Some(Tls::new(&config.tls, Some(b"h2"))?),
             },
             connect_timeout: config.connect_timeout,
             max_frame_size: config.limits.max_frame_size,
@@ -88,9 +89,7 @@ impl Channels {
             .keep_alive_while_idle(true);
         let peer = Arc::new(Peer::default());
         let connector = Connector {
-            endpoint: endpoint.clone(),
-            tls: self.tls.clone(),
-            connect_timeout: self.connect_timeout,
+            dialer: Dialer { endpoint: endpoint.clone(), tls: self.tls.clone(), connect_timeout: self.connect_timeout },
             peer: Arc::clone(&peer),
         };
         let channel = target.connect_with_connector_lazy(connector);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::Status;
 
 use crate::error::{Error, ErrorKind, Operation, millis};
-use crate::transport::grpc::connector::ConnectFailure;
+use crate::transport::dial::ConnectFailure;
 use crate::transport::grpc::convert::Context;
 use crate::transport::grpc::peer::Peer;
 

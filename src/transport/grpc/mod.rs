@@ -1,6 +1,6 @@
 //! The gRPC v2 wire.
 //!
-//! `convert` is the pure half: requests, answers, status codes. `channel`, `connector`, `tls` and `peer` open connections;
+//! `convert` is the pure half: requests, answers, status codes. `channel`, `connector` and `peer` open connections;
 //! `rpc`, `receive` and `telemetry` talk; `failure` says what became of a call without an answer.
 
 mod channel;
@@ -14,20 +14,20 @@ mod rpc;
 mod telemetry;
 #[cfg(test)]
 mod tests;
-mod tls;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Operation, Result};
-use crate::model::{ClientKind, ClientSettings, Credentials, Endpoint, Limits, Route, Scheme};
+use crate::model::{ClientSettings, Credentials, Endpoint, Limits, Route, Scheme};
 use crate::proto;
 use crate::transport::grpc::channel::Channels;
 use crate::transport::grpc::convert::Context;
 use crate::transport::grpc::convert::Requests;
 use crate::transport::grpc::headers::Headers;
 use crate::transport::grpc::rpc::method;
+use crate::transport::tls::TlsOptions;
 use crate::transport::{
     Call, DeliveryAttempts, Held, Incoming, InvisibleChange, Presence, PresenceLink, ReceiveFrame, ReceiveRequest,
     Receiving, Routing, Scope, Sending, Sent, Stamped,
@@ -48,16 +48,6 @@ pub(crate) struct GrpcConfig {
     pub(crate) limits: Limits,
     /// Whether body digests are checked. Off by default: it costs more than all the rest of a receive.
     pub(crate) check_digest: bool,
-}
-
-/// How a server's certificate is judged.
-#[derive(Debug, Clone, Default)]
-#[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "without TLS they are only refused"))]
-pub(crate) struct TlsOptions {
-    /// PEM certificates to trust beside those of the system.
-    pub(crate) extra_roots: Option<Arc<[u8]>>,
-    /// Accept any certificate: the connection is encrypted, but to anyone.
-    pub(crate) danger_accept_any_certificate: bool,
 }
 
 /// The gRPC v2 wire of one client identity. It opens a connection per endpoint when that is first called.
@@ -117,8 +107,9 @@ impl Presence for GrpcWire {
         Box::pin(self.open_telemetry(at, settings))
     }
 
-    fn heartbeat<'a>(&'a self, at: &'a Endpoint, group: Option<&'a Arc<str>>, kind: ClientKind) -> Call<'a, ()> {
+    fn heartbeat<'a>(&'a self, at: &'a Endpoint, settings: &'a ClientSettings) -> Call<'a, ()> {
         Box::pin(async move {
+            let (group, kind) = (settings.group.as_ref(), settings.kind);
             let context = Context::new(Operation::Heartbeat, at).group(group);
             let answer: proto::HeartbeatResponse =
                 self.unary(&context, method::HEARTBEAT, self.requests.heartbeat(group, kind)).await?;

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::clock;
-use crate::model::Filter;
+use crate::model::{ClientKind, Filter};
 use crate::task::TaskGroup;
 
 pub(crate) fn config() -> GrpcConfig {
@@ -56,6 +56,10 @@ fn receive_request() -> ReceiveRequest {
         await_duration: Duration::from_secs(1),
         attempt_id: None,
     }
+}
+
+fn settings(kind: ClientKind, group: Option<&Arc<str>>) -> ClientSettings {
+    ClientSettings { kind, group: group.cloned(), ..consumer_settings() }
 }
 
 fn consumer_settings() -> ClientSettings {

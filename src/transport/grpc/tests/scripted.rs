@@ -388,7 +388,7 @@ async fn calls_come_to_what_the_server_says() {
     let attempts = DeliveryAttempts { now: 1, max: 16 };
     soon(wire.dead_letter(&endpoint, &scope(), &held("1"), attempts)).await.unwrap();
     let group = scope().group;
-    let error = soon(wire.heartbeat(&endpoint, Some(&group), ClientKind::SimpleConsumer)).await.unwrap_err();
+    let error = soon(wire.heartbeat(&endpoint, &settings(ClientKind::SimpleConsumer, Some(&group)))).await.unwrap_err();
     assert_eq!((error.kind(), error.server_code()), (ErrorKind::Precondition, Some(40015)));
     soon(wire.goodbye(&endpoint, Some(&group))).await.unwrap();
     let error = soon(wire.query_route(&endpoint, &orders())).await.unwrap_err();
@@ -404,7 +404,7 @@ async fn a_server_that_takes_too_long_is_a_timeout() {
     };
     let endpoint = serve(&tasks, slow).await;
     let wire = wire(GrpcConfig { request_timeout: Duration::from_millis(200), ..config() });
-    soon(wire.heartbeat(&endpoint, None, ClientKind::Producer)).await.unwrap();
+    soon(wire.heartbeat(&endpoint, &settings(ClientKind::Producer, None))).await.unwrap();
     let started = clock::now();
     let error = soon(wire.query_route(&endpoint, &orders())).await.unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(1), "the time to connect is not for this: it is connected");
@@ -521,10 +521,10 @@ async fn a_lost_server_ends_its_streams_with_unavailable_and_is_reached_when_it_
     let error = soon(link.commands.next()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     assert!(soon(link.commands.next()).await.is_none());
-    let error = soon(wire.heartbeat(&endpoint, None, ClientKind::Producer)).await.unwrap_err();
+    let error = soon(wire.heartbeat(&endpoint, &settings(ClientKind::Producer, None))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
 
     let tasks = TaskGroup::new();
     serve_at(&tasks, TcpListener::bind(("127.0.0.1", endpoint.port())).await.unwrap(), answers);
-    soon(wire.heartbeat(&endpoint, None, ClientKind::Producer)).await.unwrap();
+    soon(wire.heartbeat(&endpoint, &settings(ClientKind::Producer, None))).await.unwrap();
 }

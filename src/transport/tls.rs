@@ -1,5 +1,17 @@
 //! TLS by rustls, with ring, without the process-wide default provider: the program around us may have chosen another.
 
+use std::sync::Arc;
+
+/// How a server's certificate is judged.
+#[derive(Debug, Clone, Default)]
+#[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "without TLS they are only refused"))]
+pub(crate) struct TlsOptions {
+    /// PEM certificates to trust beside those of the system.
+    pub(crate) extra_roots: Option<Arc<[u8]>>,
+    /// Accept any certificate: the connection is encrypted, but to anyone.
+    pub(crate) danger_accept_any_certificate: bool,
+}
+
 #[cfg(feature = "tls")]
 pub(crate) use with_rustls::{Secured, Tls};
 #[cfg(not(feature = "tls"))]
@@ -18,9 +30,9 @@ mod with_rustls {
     use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
     use tokio_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+    use super::TlsOptions;
     use crate::error::{Error, ErrorKind, Result};
-    use crate::transport::grpc::TlsOptions;
-    use crate::transport::grpc::connector::ConnectFailure;
+    use crate::transport::dial::ConnectFailure;
 
     pub(crate) type Secured = tokio_rustls::client::TlsStream<TcpStream>;
 
@@ -29,7 +41,8 @@ mod with_rustls {
     pub(crate) struct Tls(TlsConnector);
 
     impl Tls {
-        pub(crate) fn new(options: &TlsOptions) -> Result<Self> {
+        /// `protocol`: what is spoken inside, if the server must be told (ALPN).
+        pub(crate) fn new(options: &TlsOptions, protocol: Option<&[u8]>) -> Result<Self> {
             let provider = Arc::new(ring::default_provider());
             let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
                 .with_safe_default_protocol_versions()
@@ -40,7 +53,7 @@ mod with_rustls {
             } else {
                 builder.with_root_certificates(roots(options)?).with_no_client_auth()
             };
-            config.alpn_protocols = vec![b"h2".to_vec()];
+            config.alpn_protocols = protocol.map(<[u8]>::to_vec).into_iter().collect();
             Ok(Self(TlsConnector::from(Arc::new(config))))
         }
 
@@ -146,9 +159,9 @@ mod with_rustls {
 mod without {
     use tokio::net::TcpStream;
 
+    use super::TlsOptions;
     use crate::error::{Error, Result};
-    use crate::transport::grpc::TlsOptions;
-    use crate::transport::grpc::connector::ConnectFailure;
+    use crate::transport::dial::ConnectFailure;
 
     pub(crate) type Secured = TcpStream;
 
@@ -157,9 +170,9 @@ mod without {
     pub(crate) enum Tls {}
 
     impl Tls {
-        pub(crate) fn new(_: &TlsOptions) -> Result<Self> {
+        pub(crate) fn new(_: &TlsOptions, _: Option<&[u8]>) -> Result<Self> {
             let rule = "needs the feature `tls` of rocketmq-stream, which this build has not";
-            Err(Error::config("access_point", "https://…", rule))
+            Err(Error::config("scheme", "https://…", rule))
         }
 
         pub(crate) async fn handshake(&self, _: &str, _: TcpStream) -> Result<Secured, ConnectFailure> {
