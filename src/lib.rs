@@ -20,7 +20,9 @@ mod task;
 mod transport;
 
 pub use assignment::{Assignment, AssignmentStrategy, Average, Circle, ConsistentHash};
-pub use checkpoint::{CheckpointEvent, CheckpointStore, CommitMode, Completion, CompletionShares, MemoryCheckpoints};
+pub use checkpoint::{
+    CheckpointEvent, CheckpointStore, CommitMode, Completion, CompletionShares, FileCheckpoints, MemoryCheckpoints,
+};
 pub use client::{Client, ClientBuilder};
 pub use consumer::simple::{
     AckSink, Delivery, Event, Events, OnMalformed, ShutdownReport, SimpleConsumer, SimpleConsumerBuilder,

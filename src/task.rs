@@ -48,8 +48,7 @@ impl TaskGroup {
     pub(crate) fn spawn_to_end(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn(async move {
             if AssertUnwindSafe(future).catch_unwind().await.is_err() {
-                PANICS.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(task = name, "a background task panicked; this is a bug of rocketmq-stream");
+                report_panic(name);
             }
         });
     }
@@ -78,6 +77,29 @@ impl Drop for TaskGroup {
     }
 }
 
+/// Does what blocks (files) where a thread may block; it is done to its end, also when nobody waits for it any more.
+/// `None`: it panicked, which is reported, or the runtime is ending.
+#[allow(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+pub(crate) async fn blocking<R: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Option<R> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => Some(result),
+        Err(error) => {
+            if error.is_panic() {
+                report_panic(name);
+            }
+            None
+        }
+    }
+}
+
+fn report_panic(name: &'static str) {
+    PANICS.fetch_add(1, Ordering::Relaxed);
+    tracing::error!(task = name, "a background task panicked; this is a bug of rocketmq-stream");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,5 +121,14 @@ mod tests {
         let group = TaskGroup::new();
         group.spawn("waits for ever", std::future::pending());
         assert!(group.shutdown(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn what_blocks_gives_its_result_and_runs_to_its_end_unwatched() {
+        assert_eq!(blocking("adds", || 1 + 1).await, Some(2));
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let unwatched = blocking("goes on", move || sender.send(7));
+        assert!(unwatched.now_or_never().is_none(), "begun, and dropped");
+        assert_eq!(receiver.await, Ok(7));
     }
 }

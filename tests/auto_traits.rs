@@ -30,6 +30,7 @@ fn every_public_type_is_send_sync_unpin_and_debug() {
     common::<CommitMode>();
     common::<Completion>();
     common::<CompletionShares>();
+    common::<FileCheckpoints>();
     common::<MemoryCheckpoints>();
     common::<Client>();
     common::<ClientBuilder>();
@@ -102,6 +103,8 @@ fn handles_can_be_cloned() {
     cheap_to_clone::<Producer>();
     cheap_to_clone::<HealthWatch>();
     cheap_to_clone::<LeaseLost>();
+    cheap_to_clone::<FileCheckpoints>();
+    cheap_to_clone::<MemoryCheckpoints>();
     cheap_to_clone::<Message>();
     cheap_to_clone::<OutboundMessage>();
     cheap_to_clone::<Error>();

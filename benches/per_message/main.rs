@@ -1,10 +1,13 @@
 //! What one message costs where no network is involved: the stream (planner, lease, delivery, settlement) over a wire that
-//! answers at once, and the way from the bytes of an answer of 32 messages to messages, on both wires.
+//! answers at once, the way from the bytes of an answer of 32 messages to messages, on both wires, and completing what was
+//! pulled.
 //!
 //! The sources of the crate are compiled into this program, so that its public surface needs no opening for benches.
 #![allow(dead_code, unused_imports, unreachable_pub, unnameable_types, reason = "the parts that are not measured")]
 #![allow(clippy::disallowed_methods, reason = "criterion measures by its own clock")]
 
+#[path = "../../src/checkpoint/mod.rs"]
+mod checkpoint;
 #[path = "../../src/clock.rs"]
 mod clock;
 #[path = "../../src/consumer/mod.rs"]
@@ -29,6 +32,7 @@ mod transport;
 mod convert;
 mod stored;
 mod stream;
+mod tracker;
 mod wire;
 
 use std::time::Duration;
@@ -42,6 +46,6 @@ fn short() -> Criterion {
 criterion_group! {
     name = benches;
     config = short();
-    targets = stream::bench, convert::bench, stored::bench
+    targets = stream::bench, convert::bench, stored::bench, tracker::bench
 }
 criterion_main!(benches);

@@ -175,6 +175,7 @@ impl Committer {
     pub(crate) async fn give_up(&self, queues: &[MessageQueue], limit: Duration) {
         let revoked: Vec<QueueLedger> = queues.iter().filter_map(|queue| self.ledger.revoke(queue)).collect();
         let leaving = Leaving { desk: &self.desk, revoked: &revoked };
+        self.save_now();
         _ = clock::timeout(limit, join_all(revoked.iter().map(QueueLedger::drained))).await;
         let last = self.desk.fence(&revoked);
         // What fails is told by an event, when it is forgotten.
@@ -182,11 +183,20 @@ impl Committer {
         drop(leaving);
     }
 
-    /// Waits until everything handed out is completed, saves it, and ends, all within `limit`. Nothing more is handed out.
+    /// What is completed is saved without waiting for the next interval, and without waiting for it.
+    fn save_now(&self) {
+        self.desk.want_marks();
+        self.desk.work.notify_one();
+    }
+
+    /// Waits until everything handed out is completed, saves it, and ends, all within `limit`, of which the last quarter
+    /// is for saving (trap P9). Nothing more is handed out.
     pub(crate) async fn close(&self, limit: Duration) -> Unfinished {
         let until = clock::now() + limit;
         let owned = self.ledger.revoke_all();
-        _ = clock::timeout(limit, join_all(owned.iter().map(QueueLedger::drained))).await;
+        self.save_now();
+        let for_saving = (limit / 4).min(self.options.save_timeout);
+        _ = clock::timeout(limit - for_saving, join_all(owned.iter().map(QueueLedger::drained))).await;
         let open =
             owned.iter().map(|queue| (queue.queue().clone(), queue.standing().open)).filter(|(_, open)| *open > 0);
         let open = open.collect();

@@ -10,6 +10,7 @@ mod committer;
 mod completion;
 mod desk;
 mod event;
+mod file;
 mod ledger;
 mod mode;
 mod store;
@@ -23,7 +24,9 @@ pub(crate) use committer::{CommitTarget, Committer, CommitterOptions, Unfinished
 pub use completion::{Completion, CompletionShares};
 pub use event::CheckpointEvent;
 pub(crate) use event::EventHandler;
+pub use file::FileCheckpoints;
 pub(crate) use ledger::{Ledger, LedgerStats, Mark};
 pub use mode::CommitMode;
 pub(crate) use store::AnyStore;
 pub use store::{CheckpointStore, MemoryCheckpoints};
+pub(crate) use tracker::Tracker;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use crate::error::{Error, Operation, Result};
 use crate::model::{MessageQueue, Offset};
 
 /// Positions of queues: for each, the first offset that is **not yet** consumed. Plain data: save it, merge it, compare it.
@@ -32,6 +33,37 @@ impl Checkpoint {
         self.0.remove(queue)
     }
 
+    /// Both together; where both have a position, the larger one.
+    #[must_use]
+    pub fn merge(mut self, other: Self) -> Self {
+        for (queue, next) in other.0 {
+            let position = self.0.entry(queue).or_insert(next);
+            *position = next.max(*position);
+        }
+        self
+    }
+
+    /// Whether it has positions of these topics only: a checkpoint of another consumer is not to be started from.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), naming a queue of another topic.
+    pub fn check<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        let topics: Vec<&str> = topics.into_iter().collect();
+        match self.0.keys().find(|queue| !topics.contains(&queue.topic())) {
+            None => Ok(()),
+            Some(queue) => {
+                let rule = format!(
+                    "it has a position of queue {queue}, and this consumer reads {}: is it another consumer's? remove what \
+                     is not read any more",
+                    topics.join(", ")
+                );
+                Err(Error::argument("checkpoint", format!("{} positions", self.len()), &rule)
+                    .during(Operation::Checkpoint)
+                    .on_queue(queue))
+            }
+        }
+    }
+
     /// All positions, in the order of topic, broker and queue id.
     pub fn iter(&self) -> impl Iterator<Item = (&MessageQueue, Offset)> {
         self.0.iter().map(|(queue, next)| (queue, *next))
@@ -53,6 +85,12 @@ impl Checkpoint {
 impl FromIterator<(MessageQueue, Offset)> for Checkpoint {
     fn from_iter<I: IntoIterator<Item = (MessageQueue, Offset)>>(positions: I) -> Self {
         Self(positions.into_iter().collect())
+    }
+}
+
+impl Extend<(MessageQueue, Offset)> for Checkpoint {
+    fn extend<I: IntoIterator<Item = (MessageQueue, Offset)>>(&mut self, positions: I) {
+        self.0.extend(positions);
     }
 }
 
@@ -111,4 +149,31 @@ pub enum OnOffsetGap {
     Earliest,
     /// Goes on at the end, and an event says what was skipped.
     Latest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn positions<const N: usize>(all: [(&str, u32, u64); N]) -> Checkpoint {
+        let all = all.into_iter();
+        all.map(|(topic, id, next)| (MessageQueue::new(topic, "b", id), Offset::new(next))).collect()
+    }
+
+    #[test]
+    fn merging_keeps_the_larger_position_of_each_queue() {
+        let (one, two) = (positions([("t", 0, 5), ("t", 1, 9)]), positions([("t", 1, 3), ("t", 2, 1)]));
+        let merged = positions([("t", 0, 5), ("t", 1, 9), ("t", 2, 1)]);
+        assert_eq!(one.clone().merge(two.clone()), merged);
+        assert_eq!(two.merge(one), merged, "whichever comes first");
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_topic_is_refused_with_its_name() {
+        let checkpoint = positions([("orders", 0, 5), ("payments", 1, 9)]);
+        checkpoint.check(["payments", "orders"]).expect("both are read");
+        let error = checkpoint.check(["orders", "refunds"]).expect_err("payments is not read");
+        assert_eq!((error.kind(), error.topic()), (crate::error::ErrorKind::InvalidArgument, Some("payments")));
+        assert!(error.to_string().contains("payments@b:1, and this consumer reads orders, refunds"), "{error}");
+    }
 }

@@ -2,9 +2,11 @@
 
 mod checked;
 mod checkpoint;
+mod checkpoint_text;
 mod credentials;
 mod endpoint;
 mod group;
+mod json;
 mod limits;
 mod message;
 mod outbound;
@@ -13,6 +15,8 @@ mod pulled;
 mod queue;
 mod raw_properties;
 mod route;
+#[cfg(feature = "serde")]
+mod serde;
 mod settings;
 
 pub use checkpoint::{Checkpoint, OnOffsetGap, StartFrom, StopAt};
@@ -26,8 +30,12 @@ pub use properties::Properties;
 pub use queue::{Epoch, MessageQueue, Offset, OffsetRange};
 
 pub(crate) use checked::{check_group, check_namespace, check_topic};
+pub(crate) use checkpoint_text::{
+    VERSION as CHECKPOINT_VERSION, check_version, positions_from_json, positions_to_json,
+};
 pub(crate) use endpoint::{AccessPoint, Scheme};
 pub(crate) use group::{FilterKind, Subscription};
+pub(crate) use json::{Json, Quoted};
 pub(crate) use message::{MessageId, MessageParts};
 pub(crate) use pulled::{Chunk, Record, Source, Span};
 pub(crate) use raw_properties::{NAME_END, RawProperties, VALUE_END};

@@ -14,6 +14,7 @@ mod support;
 
 mod bad_input;
 mod bodies;
+mod checkpoint_file;
 mod faults;
 mod leases;
 mod logs;

@@ -1,1 +1,153 @@
+use super::*;
+use crate::checkpoint::testing::{offset, positions, queue};
+use crate::clock;
+use crate::error::ErrorKind;
 
+const BROKERS: Places = Places { store: false, brokers: true };
+const BOTH: Places = Places { store: true, brokers: true };
+
+fn epoch(number: usize) -> Epoch {
+    (0..number).fold(Epoch::default(), |epoch, _| epoch.next())
+}
+
+fn commit(id: u32, epochs: usize, next: u64) -> Work {
+    Work::Commit { queue: queue(id), epoch: epoch(epochs), next: offset(next) }
+}
+
+fn failure(kind: ErrorKind) -> Error {
+    Error::new(kind, "no").during(Operation::CommitOffset)
+}
+
+#[test]
+fn p1_each_change_is_sent_once_and_one_at_a_time() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    book.want(&queue(1), epoch(0), offset(5));
+    assert_eq!(book.work(now), [commit(1, 0, 5)]);
+    book.want(&queue(1), epoch(0), offset(9));
+    book.want(&queue(1), epoch(0), offset(7));
+    assert_eq!(book.work(now), [], "the first is under way");
+    book.answered((&queue(1), epoch(0), offset(5)), Ok(()), now, 0.0);
+    assert_eq!(book.work(now), [commit(1, 0, 9)], "what was wanted meanwhile, and the larger of it");
+    book.answered((&queue(1), epoch(0), offset(9)), Ok(()), now, 0.0);
+    assert_eq!((book.work(now), book.next_wake()), (vec![], None));
+}
+
+#[test]
+fn a_failure_is_tried_again_after_a_wait_that_grows() {
+    let (mut book, start) = (Book::new(BROKERS), clock::now());
+    book.want(&queue(1), epoch(0), offset(5));
+    let mut now = start;
+    for wait in [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
+        assert_eq!(book.work(now).len(), 1);
+        book.answered((&queue(1), epoch(0), offset(5)), Err(failure(ErrorKind::Timeout)), now, 0.0);
+        let at = now + Duration::from_millis(wait);
+        assert_eq!((book.next_wake(), book.work(now)), (Some(at), vec![]));
+        now = at;
+    }
+    assert_eq!(book.take_events().len(), 1, "told once");
+    book.work(now);
+    book.answered((&queue(1), epoch(0), offset(5)), Ok(()), now, 0.0);
+    book.want(&queue(1), epoch(0), offset(6));
+    book.work(now);
+    book.answered((&queue(1), epoch(0), offset(6)), Err(failure(ErrorKind::Timeout)), now, 0.0);
+    assert_eq!(book.next_wake(), Some(now + FIRST_WAIT), "a success starts anew");
+    assert_eq!(book.take_events().len(), 1, "and so does the telling");
+}
+
+#[test]
+fn a_broker_that_does_not_answer_holds_a_few_commits_and_no_other_broker() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    let other = MessageQueue::new("orders", "broker-b", 0);
+    (0..100).for_each(|id| book.want(&queue(id), epoch(0), offset(1)));
+    book.want(&other, epoch(0), offset(1));
+    let works = book.work(now);
+    assert_eq!(works.len(), PER_BROKER + 1);
+    assert_eq!((book.work(now), book.next_wake()), (vec![], None), "its answers call, no clock");
+    book.answered((&queue(0), epoch(0), offset(1)), Err(failure(ErrorKind::Timeout)), now, 0.0);
+    let next = book.work(now + FIRST_WAIT);
+    assert_eq!(next.len(), 1);
+    assert_eq!(book.next_wake(), None, "no hot loop over what is due and has no place");
+}
+
+#[test]
+fn p7_nothing_is_sent_for_a_queue_that_was_given_up() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    book.want(&queue(1), epoch(0), offset(5));
+    book.forget(&queue(1), epoch(0));
+    assert_eq!((book.work(now), book.is_saved(&queue(1), offset(5), Reach::Everywhere)), (vec![], None));
+    let event = book.take_events().pop();
+    assert!(matches!(event, Some(CheckpointEvent::NotSavedOnRevoke { position, .. }) if position == offset(5)));
+    book.want(&queue(1), epoch(1), offset(2));
+    assert_eq!(book.work(now), [commit(1, 1, 2)], "who was owner meanwhile may have committed anything");
+    book.forget(&queue(1), epoch(0));
+    assert!(book.is_saved(&queue(1), offset(2), Reach::Everywhere).is_some(), "a late end of an earlier epoch");
+}
+
+#[test]
+fn the_store_is_saved_whole_and_one_at_a_time() {
+    let (mut book, now) = (Book::new(BOTH), clock::now());
+    book.found_in_store(&positions([(1, 5), (2, 6), (3, 7)]));
+    book.want(&queue(1), epoch(0), offset(5));
+    book.want(&queue(2), epoch(0), offset(9));
+    let works = book.work(now);
+    assert_eq!(works, [Work::Save(positions([(2, 9)])), commit(1, 0, 5), commit(2, 0, 9)]);
+    book.want(&queue(1), epoch(0), offset(6));
+    assert_eq!(book.work(now), []);
+    assert_eq!(book.is_saved(&queue(2), offset(9), Reach::Durable), Some(false));
+    book.saved(Ok(()), now, 0.0);
+    assert_eq!(book.is_saved(&queue(2), offset(9), Reach::Durable), Some(true));
+    assert_eq!(book.is_saved(&queue(2), offset(9), Reach::Everywhere), Some(false), "the broker has not answered");
+    assert_eq!(book.work(now), [Work::Save(positions([(1, 6)]))]);
+    book.saved(Err(failure(ErrorKind::Unavailable)), now, 0.0);
+    assert_eq!((book.work(now), book.next_wake()), (vec![], Some(now + FIRST_WAIT)));
+    assert!(matches!(book.take_events()[..], [CheckpointEvent::NotSaved { queue: None, .. }]));
+    assert!(book.failure(&queue(1), Reach::Durable).is_some());
+    book.hurry(&positions([(1, 6)]));
+    assert_eq!(book.work(now), [Work::Save(positions([(1, 6)]))]);
+    assert_eq!(book.unsaved(Reach::Durable), positions([(1, 6)]));
+}
+
+#[test]
+fn p23_a_position_that_goes_back_is_told_and_counts_as_saved_only_when_it_is() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    book.want(&queue(1), epoch(0), offset(50));
+    book.work(now);
+    book.answered((&queue(1), epoch(0), offset(50)), Ok(()), now, 0.0);
+    assert_eq!(book.is_saved(&queue(1), offset(40), Reach::Durable), Some(true), "what is below is saved with it");
+    book.want(&queue(1), epoch(1), offset(40));
+    assert!(matches!(book.take_events()[..], [CheckpointEvent::Rewound { from, to, .. }]
+        if (from, to) == (offset(50), offset(40))));
+    assert_eq!(book.is_saved(&queue(1), offset(40), Reach::Durable), Some(false), "50 is of another epoch");
+    book.want(&queue(1), epoch(0), offset(60));
+    assert_eq!(book.work(now), [commit(1, 1, 40)], "an earlier epoch says nothing any more");
+}
+
+#[test]
+fn p23_only_a_broker_that_has_less_than_before_has_forgotten() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    book.found_at_broker(&queue(1), None, offset(50));
+    book.want(&queue(1), epoch(0), offset(50));
+    assert_eq!(book.work(now), [], "it is there already");
+    book.want(&queue(1), epoch(0), offset(60));
+    book.work(now);
+    book.answered((&queue(1), epoch(0), offset(60)), Ok(()), now, 0.0);
+    book.found_at_broker(&queue(1), Some(offset(50)), offset(55));
+    book.found_at_broker(&queue(1), None, offset(3));
+    assert_eq!((book.work(now), book.take_events().len()), (vec![], 0), "asked before the last commit was answered");
+    book.found_at_broker(&queue(1), Some(offset(60)), offset(57));
+    assert_eq!((book.work(now), book.take_events().len()), (vec![commit(1, 0, 60)], 1));
+}
+
+#[test]
+fn only_what_cannot_pass_is_final() {
+    for (kind, expected) in [
+        (ErrorKind::Timeout, false),
+        (ErrorKind::Unavailable, false),
+        (ErrorKind::Throttled, false),
+        (ErrorKind::PermissionDenied, true),
+        (ErrorKind::Precondition, true),
+        (ErrorKind::Unsupported, true),
+    ] {
+        assert_eq!(is_final(&failure(kind)), expected, "{kind:?}");
+    }
+}
