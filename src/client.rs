@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::consumer::pull::PullConsumerBuilder;
 use crate::consumer::simple::SimpleConsumerBuilder;
 use crate::error::{Error, Result};
 use crate::model::{AccessPoint, Credentials, Limits, Scheme, check_namespace};
@@ -28,6 +29,12 @@ impl Client {
     /// A consumer that receives messages under leases and settles each by itself.
     pub fn simple_consumer(&self, group: impl Into<String>) -> SimpleConsumerBuilder {
         SimpleConsumerBuilder::new(Arc::clone(&self.connector), group.into())
+    }
+
+    /// A consumer that reads queues by offset, in batches, with checkpoints. It must not share its group with consumers of
+    /// another kind.
+    pub fn pull_consumer(&self, group: impl Into<String>) -> PullConsumerBuilder {
+        PullConsumerBuilder::new(Arc::clone(&self.connector), group.into())
     }
 
     /// A producer.

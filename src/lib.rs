@@ -24,6 +24,12 @@ pub use checkpoint::{
     CheckpointEvent, CheckpointStore, CommitMode, Completion, CompletionShares, FileCheckpoints, MemoryCheckpoints,
 };
 pub use client::{Client, ClientBuilder};
+pub use consumer::hub::EventStream;
+pub use consumer::pull::{
+    AssignmentWatch, BatchMessages, Batches, CommitSink, FilterSettled, LagWatch, MessageBatch, PullBatch,
+    PullConsumer, PullConsumerBuilder, PullControl, PullEvent, PullEvents, PullShutdownReport, PullStreamExt,
+    PulledMessage, PulledMessages, QueueLag, QueueStream, QueueStreams, SeekTo,
+};
 pub use consumer::simple::{
     AckSink, Delivery, Event, Events, OnMalformed, ShutdownReport, SimpleConsumer, SimpleConsumerBuilder,
     SimpleControl, SimpleReceiver, SimpleStats,

@@ -8,5 +8,8 @@ mod share;
 mod strategy;
 mod watch;
 
+pub(crate) use chosen::{check_list, check_queues};
 pub use holding::Assignment;
+pub(crate) use share::Share;
 pub use strategy::{AssignmentStrategy, Average, Circle, ConsistentHash};
+pub(crate) use watch::{Directory, Rule, Watch};

@@ -6,5 +6,6 @@
 //! * No message is asked for before the first poll.
 //! * Dropping a stream is always safe, at any time; `next()` is cancel safe.
 
+pub(crate) mod hub;
 pub(crate) mod pull;
 pub(crate) mod simple;

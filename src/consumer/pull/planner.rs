@@ -156,6 +156,11 @@ impl Planner {
         self.lanes.iter().flatten().map(|lane| (lane.queue.clone(), lane.position)).collect()
     }
 
+    /// Where another planner would have to begin to go on after what was handed out.
+    pub(crate) fn place_of(&self, queue: &MessageQueue) -> Option<Start> {
+        self.lane_of(queue).map(Lane::place_to_go_on)
+    }
+
     pub(crate) fn position(&self, queue: &MessageQueue) -> Option<Offset> {
         self.lane_of(queue).map(|lane| lane.position)
     }
@@ -202,6 +207,10 @@ impl Planner {
             bytes: pulled.messages.iter().map(crate::model::Message::weight).sum(),
         };
         lane.weigh(load);
+        if asked.offset != lane.fetched {
+            self.rest(ticket.slot, None, false);
+            return Some(queue);
+        }
         let is_held = lane.paused || lane.blocked || lane.restarting;
         let meaning = lane.judge(pulled, &asked, policy, now, jitter);
         let is_tail = matches!(meaning, Meaning::NotYet(_));

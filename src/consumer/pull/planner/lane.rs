@@ -34,6 +34,8 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub(super) struct UnderWay {
     pub(super) number: u64,
+    /// What was asked for. When the queue's buffer was dropped meanwhile, the answer is of no use.
+    pub(super) offset: Offset,
     pub(super) since: Instant,
     pub(super) reserved: Load,
     pub(super) is_parked: bool,
@@ -118,6 +120,17 @@ impl Lane {
             failures: Backoff::new(BACKOFF.0, BACKOFF.1),
             empties: Backoff::new(EMPTY_BACKOFF.0, EMPTY_BACKOFF.1),
             told_jump: false,
+        }
+    }
+
+    pub(super) fn place_to_go_on(&self) -> Start {
+        Start {
+            queue: self.queue.clone(),
+            filter: self.filter.clone(),
+            epoch: self.epoch,
+            at: self.position,
+            not_before: self.not_before,
+            stop: self.stop,
         }
     }
 
@@ -232,9 +245,8 @@ impl Lane {
             OnOffsetGap::Earliest => to,
             OnOffsetGap::Fail => {
                 let text = format!(
-                    "queue {} at offset {at}: below the queue's first offset {to} (messages expired); \
-                     set on_offset_gap(OnOffsetGap::Earliest) to go on at {to}",
-                    self.queue
+                    "offset {at} is below the queue's first offset {to} (messages expired); \
+                     set on_offset_gap(OnOffsetGap::Earliest) to go on at {to}"
                 );
                 return Meaning::Fail(self.out_of_range(text));
             }
@@ -251,16 +263,14 @@ impl Lane {
             } else {
                 "the broker lost messages, or the offset is of another queue; set on_offset_gap(OnOffsetGap::Latest) to go on at the end"
             };
-            let text = format!("queue {} at offset {at}: beyond the queue's end {end}; {advice}", self.queue);
+            let text = format!("offset {at} is beyond the queue's end {end}; {advice}");
             return Meaning::Fail(self.out_of_range(text));
         }
         Meaning::Restart(end, Cause::BeyondEnd)
     }
 
     fn out_of_range(&self, text: String) -> Error {
-        Error::new(ErrorKind::OffsetOutOfRange, text)
-            .during(Operation::Pull)
-            .on_topic(std::sync::Arc::clone(self.queue.shared_topic()))
+        Error::new(ErrorKind::OffsetOutOfRange, text).during(Operation::Pull).on_queue(&self.queue)
     }
 
     /// Buffers messages up to `next`.

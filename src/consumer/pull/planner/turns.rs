@@ -130,7 +130,8 @@ impl Planner {
         let lane = self.alive(key)?;
         lane.place = Place::Out;
         let is_parked = lane.is_tail;
-        lane.under_way = Some(UnderWay { number, since: now, reserved: ask.reserved, is_parked });
+        let offset = lane.fetched;
+        lane.under_way = Some(UnderWay { number, offset, since: now, reserved: ask.reserved, is_parked });
         let fetch = Fetch {
             ticket: Ticket { slot: key.0, number },
             queue: lane.queue.clone(),

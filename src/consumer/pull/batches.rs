@@ -1,0 +1,175 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_core::{FusedStream, Stream, TryStream, ready};
+use pin_project::pin_project;
+
+use crate::checkpoint::Completion;
+use crate::clock;
+use crate::consumer::pull::PulledMessage;
+use crate::model::Message;
+
+/// Messages that were gathered, of several queues perhaps, and one completion for all.
+#[derive(Debug)]
+#[must_use = "what is committed for its queues stops here until it is completed"]
+pub struct MessageBatch {
+    messages: Vec<Message>,
+    completion: Completion,
+}
+
+impl MessageBatch {
+    /// The messages, at least one, in the order in which they came.
+    #[must_use]
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// Messages and completion apart.
+    pub fn into_parts(self) -> (Vec<Message>, Completion) {
+        (self.messages, self.completion)
+    }
+
+    /// All messages were processed; see [`Completion::complete`].
+    pub fn complete(self) {
+        self.completion.complete();
+    }
+
+    /// The completion alone, for a sink.
+    pub fn into_completion(self) -> Completion {
+        self.completion
+    }
+}
+
+/// What streams of [`PulledMessage`]s can do beside what every stream can.
+pub trait PullStreamExt: TryStream<Ok = PulledMessage> + Sized {
+    /// Gathers messages: up to `max`, or what has come `linger` after the first. The completions become one.
+    ///
+    /// An error comes after what was gathered before it, so no good message is lost by it. Cancel safe: a dropped `next()`
+    /// loses nothing. A `max` of 0 counts as 1.
+    fn batches(self, max: usize, linger: Duration) -> Batches<Self> {
+        Batches { stream: self, max: max.max(1), linger, gathered: Vec::new(), timer: None, failed: None, ended: false }
+    }
+
+    /// Drops the messages that `keep` does not want, and **completes** them: they need no processing.
+    fn try_filter_settled<F: FnMut(&Message) -> bool>(self, keep: F) -> FilterSettled<Self, F> {
+        FilterSettled { stream: self, keep }
+    }
+}
+
+impl<S: TryStream<Ok = PulledMessage>> PullStreamExt for S {}
+
+/// The stream of [`PullStreamExt::batches`].
+#[pin_project]
+#[must_use = "streams do nothing unless polled"]
+pub struct Batches<S: TryStream> {
+    #[pin]
+    stream: S,
+    max: usize,
+    linger: Duration,
+    gathered: Vec<PulledMessage>,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// An error that waits behind what was gathered.
+    failed: Option<S::Error>,
+    ended: bool,
+}
+
+impl<S: TryStream<Ok = PulledMessage>> Stream for Batches<S> {
+    type Item = Result<MessageBatch, S::Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.project();
+        loop {
+            if this.gathered.len() >= *this.max {
+                return Poll::Ready(merge(this.gathered, this.timer));
+            }
+            if this.gathered.is_empty() {
+                if let Some(error) = this.failed.take() {
+                    return Poll::Ready(Some(Err(error)));
+                }
+                if *this.ended {
+                    return Poll::Ready(None);
+                }
+            }
+            if this.failed.is_some() || *this.ended {
+                return Poll::Ready(merge(this.gathered, this.timer));
+            }
+            match this.stream.as_mut().try_poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => {
+                    if this.gathered.is_empty() {
+                        *this.timer = Some(Box::pin(clock::timer(clock::now() + *this.linger)));
+                    }
+                    this.gathered.push(message);
+                }
+                Poll::Ready(Some(Err(error))) => *this.failed = Some(error),
+                Poll::Ready(None) => *this.ended = true,
+                Poll::Pending => {
+                    let Some(timer) = this.timer else { return Poll::Pending };
+                    ready!(timer.as_mut().poll(cx));
+                    return Poll::Ready(merge(this.gathered, this.timer));
+                }
+            }
+        }
+    }
+}
+
+fn merge<E>(
+    gathered: &mut Vec<PulledMessage>,
+    timer: &mut Option<Pin<Box<tokio::time::Sleep>>>,
+) -> Option<Result<MessageBatch, E>> {
+    *timer = None;
+    let (messages, completions): (Vec<Message>, Vec<Completion>) =
+        gathered.drain(..).map(PulledMessage::into_parts).unzip();
+    Some(Ok(MessageBatch { messages, completion: completions.into_iter().collect() }))
+}
+
+impl<S: TryStream<Ok = PulledMessage>> FusedStream for Batches<S> {
+    fn is_terminated(&self) -> bool {
+        self.ended && self.gathered.is_empty() && self.failed.is_none()
+    }
+}
+
+impl<S: TryStream> fmt::Debug for Batches<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batches")
+            .field("gathered", &self.gathered.len())
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The stream of [`PullStreamExt::try_filter_settled`].
+#[pin_project]
+#[must_use = "streams do nothing unless polled"]
+pub struct FilterSettled<S, F> {
+    #[pin]
+    stream: S,
+    keep: F,
+}
+
+impl<S: TryStream<Ok = PulledMessage>, F: FnMut(&Message) -> bool> Stream for FilterSettled<S, F> {
+    type Item = Result<PulledMessage, S::Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.project();
+        loop {
+            match ready!(this.stream.as_mut().try_poll_next(cx)) {
+                Some(Ok(message)) if !(this.keep)(message.message()) => message.complete(),
+                other => return Poll::Ready(other),
+            }
+        }
+    }
+}
+
+impl<S: TryStream<Ok = PulledMessage> + FusedStream, F: FnMut(&Message) -> bool> FusedStream for FilterSettled<S, F> {
+    fn is_terminated(&self) -> bool {
+        self.stream.is_terminated()
+    }
+}
+
+impl<S, F> fmt::Debug for FilterSettled<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FilterSettled").finish_non_exhaustive()
+    }
+}

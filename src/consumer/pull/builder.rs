@@ -1,0 +1,332 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::assignment::{AssignmentStrategy, Average, Share, check_list};
+use crate::checkpoint::{AnyStore, CheckpointStore, CommitMode};
+use crate::clock;
+use crate::consumer::pull::planner;
+use crate::consumer::pull::shared::Options;
+use crate::consumer::pull::{PullConsumer, open};
+use crate::error::{Error, Result};
+use crate::model::{ConsumerGroup, Filter, MessageQueue, OnOffsetGap, StartFrom, StopAt, Subscription, check_topic};
+use crate::session::Connector;
+
+/// A century: anything near it is a slip.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Builds a [`PullConsumer`].
+#[derive(Clone)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct PullConsumerBuilder {
+    pub(super) connector: Arc<Connector>,
+    group: String,
+    subscriptions: Vec<(String, Filter)>,
+    pub(super) assigned: Option<Vec<MessageQueue>>,
+    pub(super) share: Option<(u32, u32)>,
+    pub(super) strategy: Arc<dyn AssignmentStrategy>,
+    start: Option<StartFrom>,
+    stop: Option<StopAt>,
+    pub(super) store: Option<Arc<dyn AnyStore>>,
+    pub(super) mirror: bool,
+    pub(super) mode: CommitMode,
+    pub(super) commit_interval: Duration,
+    on_gap: OnOffsetGap,
+    max_buffered_messages: usize,
+    max_buffered_bytes: usize,
+    max_messages: u32,
+    max_open_messages: u64,
+    await_duration: Duration,
+    drain_timeout: Duration,
+    pub(super) build_timeout: Duration,
+}
+
+impl PullConsumerBuilder {
+    pub(crate) fn new(connector: Arc<Connector>, group: String) -> Self {
+        Self {
+            connector,
+            group,
+            subscriptions: Vec::new(),
+            assigned: None,
+            share: None,
+            strategy: Arc::new(Average),
+            start: None,
+            stop: None,
+            store: None,
+            mirror: true,
+            mode: CommitMode::default(),
+            commit_interval: Duration::from_secs(5),
+            on_gap: OnOffsetGap::default(),
+            max_buffered_messages: 1024,
+            max_buffered_bytes: 16 << 20,
+            max_messages: 256,
+            max_open_messages: 1 << 20,
+            await_duration: Duration::from_secs(20),
+            drain_timeout: Duration::from_secs(5),
+            build_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// Adds a topic. Its queues are shared out within the group, unless [`assign`](Self::assign) or [`share`](Self::share)
+    /// says otherwise. All members of a group must subscribe to the same topics with the same filters.
+    pub fn subscribe(mut self, topic: impl Into<String>, filter: Filter) -> Self {
+        self.subscriptions.push((topic.into(), filter));
+        self
+    }
+
+    /// Reads exactly these queues, and takes no part in the group's sharing. [`subscribe`](Self::subscribe) gives a topic
+    /// its filter; without one, every message is read. Nobody else must read them under this group: positions would be
+    /// overwritten. Defaults to none.
+    pub fn assign(mut self, queues: impl IntoIterator<Item = MessageQueue>) -> Self {
+        self.assigned = Some(queues.into_iter().collect());
+        self
+    }
+
+    /// Reads the share of task `index` of `of` in the queues of the subscribed topics, new queues too, and takes no part in
+    /// the group's sharing: for engines that number their tasks. Defaults to none.
+    pub fn share(mut self, index: u32, of: u32) -> Self {
+        self.share = Some((index, of));
+        self
+    }
+
+    /// How queues are shared out within the group. All members must use the same. Defaults to [`Average`], as Java's.
+    pub fn strategy(mut self, strategy: impl AssignmentStrategy + 'static) -> Self {
+        self.strategy = Arc::new(strategy);
+        self
+    }
+
+    /// Where to begin. Needed: there is no default, because any would surprise half of the users. A position in a
+    /// [checkpoint store](Self::checkpoints) comes before all but explicit offsets and checkpoints.
+    pub fn start_from(mut self, start: StartFrom) -> Self {
+        self.start = Some(start);
+        self
+    }
+
+    /// Where to end: the stream ends when every queue has reached it. Defaults to never.
+    pub fn until(mut self, stop: StopAt) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+
+    /// Where positions are kept. Defaults to the brokers alone.
+    pub fn checkpoints(mut self, store: impl CheckpointStore + 'static) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Whether positions are also committed at the brokers when there is a store of its own, so that administrators see
+    /// them. Defaults to true.
+    pub fn mirror_to_brokers(mut self, mirror: bool) -> Self {
+        self.mirror = mirror;
+        self
+    }
+
+    /// When positions are saved. Defaults to [`CommitMode::AtLeastOnce`].
+    pub fn commit_mode(mut self, mode: CommitMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// How often positions are saved that have changed. Defaults to 5 s.
+    pub fn commit_interval(mut self, interval: Duration) -> Self {
+        self.commit_interval = interval;
+        self
+    }
+
+    /// What to do when an offset is no longer there, or not yet. Defaults to [`OnOffsetGap::Fail`].
+    pub fn on_offset_gap(mut self, policy: OnOffsetGap) -> Self {
+        self.on_gap = policy;
+        self
+    }
+
+    /// How many messages are pulled and not handed out at most, over all queues; two for each queue if that is more.
+    /// Defaults to 1 024.
+    pub fn max_buffered_messages(mut self, messages: usize) -> Self {
+        self.max_buffered_messages = messages;
+        self
+    }
+
+    /// How many bytes they hold at most, decoded, over all queues; a single answer may be larger. Defaults to 16 MiB.
+    pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
+        self.max_buffered_bytes = bytes;
+        self
+    }
+
+    /// How many messages one pull asks for at most. A broker gives 32 unless its `maxTransferCountOnMessageInMemory` was
+    /// raised; more is asked for as soon as it gives more. Defaults to 256.
+    pub fn max_messages(mut self, messages: u32) -> Self {
+        self.max_messages = messages;
+        self
+    }
+
+    /// How many messages of a queue may lie between the oldest that is not completed and the newest handed out; then the
+    /// queue waits. Defaults to 1 048 576.
+    pub fn max_open_messages(mut self, messages: u64) -> Self {
+        self.max_open_messages = messages;
+        self
+    }
+
+    /// How long a broker may hold a pull at the end of a queue. Defaults to 20 s.
+    pub fn await_duration(mut self, duration: Duration) -> Self {
+        self.await_duration = duration;
+        self
+    }
+
+    /// How long what was handed out of a queue may still be completed after the queue was taken away. Meanwhile its next
+    /// owner may already read: RocketMQ has no hand-over. Defaults to 5 s.
+    pub fn drain_timeout(mut self, duration: Duration) -> Self {
+        self.drain_timeout = duration;
+        self
+    }
+
+    /// How long `build` may take to connect, to find the topics, to share the queues out and to find where they begin.
+    /// Defaults to 10 s.
+    pub fn build_timeout(mut self, duration: Duration) -> Self {
+        self.build_timeout = duration;
+        self
+    }
+
+    /// Connects, finds the topics, shares the queues out and finds where they begin. A queue whose broker is away is begun
+    /// later. No message is asked for before the stream is first polled.
+    ///
+    /// # Errors
+    /// `Config` for a value that breaks a rule; `NotFound` for a topic, or an assigned queue, that does not exist;
+    /// `InvalidArgument` for a filter that the broker cannot parse, or offsets that cannot be; `Unauthenticated` or
+    /// `PermissionDenied` for credentials; `Unavailable` or `Timeout` when no server answered; `Unsupported` when the
+    /// server does not serve pulls this way.
+    pub async fn build(self) -> Result<PullConsumer> {
+        let plan = self.plan()?;
+        open::connect(self, plan).await
+    }
+
+    /// Checks everything that needs no server.
+    pub(super) fn plan(&self) -> Result<Plan> {
+        let limits = self.connector.limits();
+        let group = ConsumerGroup::new(&self.group, limits)?;
+        self.check_times()?;
+        self.check_sizes()?;
+        let subscriptions = self.subscriptions()?;
+        let start = self.start.clone().ok_or_else(|| {
+            let rule = "is needed: say where to begin, e.g. StartFrom::committed_or_earliest()";
+            Error::config("start_from", "", rule)
+        })?;
+        let options = Options {
+            planner: planner::Options {
+                messages: self.max_buffered_messages,
+                bytes: self.max_buffered_bytes,
+                max_messages: self.max_messages,
+                suspend: self.await_duration,
+                on_gap: self.on_gap,
+            },
+            start,
+            stop: self.stop.clone(),
+            mode: self.mode,
+            max_open: self.max_open_messages,
+            drain: self.drain_timeout,
+            is_group: self.assigned.is_none() && self.share.is_none(),
+            started: clock::wall(),
+        };
+        let share = self.share.map(|(index, of)| Share::new(index, of)).transpose()?;
+        Ok(Plan { group: group.shared(), subscriptions, share, options })
+    }
+
+    fn subscriptions(&self) -> Result<Vec<Subscription>> {
+        let limits = self.connector.limits();
+        let mut subscriptions: Vec<Subscription> = Vec::new();
+        for (topic, filter) in &self.subscriptions {
+            check_topic(topic, limits)?;
+            filter.check()?;
+            if subscriptions.iter().any(|other| *other.topic == **topic) {
+                return Err(Error::config("subscribe", topic, "is subscribed twice; join its tags with `||`"));
+            }
+            subscriptions.push(Subscription { topic: topic.as_str().into(), filter: filter.clone() });
+        }
+        match &self.assigned {
+            Some(_) if self.share.is_some() => Err(Error::config("assign", "", "is either set, or `share`, not both")),
+            Some(queues) => self.with_assigned(queues, subscriptions),
+            None if subscriptions.is_empty() => {
+                Err(Error::config("subscribe", "", "at least one topic is needed, or queues by `assign`"))
+            }
+            None => Ok(subscriptions),
+        }
+    }
+
+    /// The topics of the assigned queues, each with its filter.
+    fn with_assigned(&self, queues: &[MessageQueue], mut given: Vec<Subscription>) -> Result<Vec<Subscription>> {
+        check_list(queues)?;
+        let topics: BTreeSet<&Arc<str>> = queues.iter().map(MessageQueue::shared_topic).collect();
+        if let Some(idle) = given.iter().find(|one| !topics.contains(&one.topic)) {
+            return Err(Error::config("subscribe", &idle.topic, "no queue of this topic is assigned"));
+        }
+        for topic in topics {
+            check_topic(topic, self.connector.limits())?;
+            if given.iter().all(|one| one.topic != *topic) {
+                given.push(Subscription { topic: Arc::clone(topic), filter: Filter::all() });
+            }
+        }
+        Ok(given)
+    }
+
+    fn check_times(&self) -> Result<()> {
+        for (field, value) in [
+            ("commit_interval", self.commit_interval),
+            ("await_duration", self.await_duration),
+            ("build_timeout", self.build_timeout),
+        ] {
+            if value.is_zero() || value > LONGEST {
+                let rule = "must be longer than zero and at most 100 years";
+                return Err(Error::config(field, format!("{value:?}"), rule));
+            }
+        }
+        if self.drain_timeout > LONGEST {
+            return Err(Error::config(
+                "drain_timeout",
+                format!("{:?}", self.drain_timeout),
+                "must be at most 100 years",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_sizes(&self) -> Result<()> {
+        let messages = usize::try_from(self.max_open_messages).unwrap_or(usize::MAX);
+        for (field, value) in [
+            ("max_buffered_messages", self.max_buffered_messages),
+            ("max_buffered_bytes", self.max_buffered_bytes),
+            ("max_messages", self.max_messages as usize),
+            ("max_open_messages", messages),
+        ] {
+            if value == 0 || value > usize::MAX / 2 {
+                return Err(Error::config(field, value, "must be at least 1, and a size that a machine can have"));
+            }
+        }
+        if i32::try_from(self.max_messages).is_err() {
+            return Err(Error::config("max_messages", self.max_messages, "must be at most 2^31 - 1"));
+        }
+        Ok(())
+    }
+}
+
+/// What was checked, in the terms of the model.
+pub(super) struct Plan {
+    pub(super) group: Arc<str>,
+    pub(super) subscriptions: Vec<Subscription>,
+    pub(super) share: Option<Share>,
+    pub(super) options: Options,
+}
+
+impl Plan {
+    pub(super) fn filters(&self) -> BTreeMap<Arc<str>, Filter> {
+        self.subscriptions.iter().map(|one| (Arc::clone(&one.topic), one.filter.clone())).collect()
+    }
+}
+
+impl std::fmt::Debug for PullConsumerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PullConsumerBuilder")
+            .field("group", &self.group)
+            .field("subscriptions", &self.subscriptions)
+            .field("start_from", &self.start)
+            .finish_non_exhaustive()
+    }
+}

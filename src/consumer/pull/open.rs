@@ -1,0 +1,169 @@
+//! From a checked plan to a consumer that stands where it shall begin.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::assignment::{Directory, Rule, Watch, check_queues};
+use crate::checkpoint::{CheckpointEvent, Committer, CommitterOptions, Ledger};
+use crate::clock;
+use crate::consumer::hub::Hub;
+use crate::consumer::pull::brokers::Brokers;
+use crate::consumer::pull::builder::{Plan, PullConsumerBuilder};
+use crate::consumer::pull::desk::Desk;
+use crate::consumer::pull::events::PullEvent;
+use crate::consumer::pull::mailbox::Mailbox;
+use crate::consumer::pull::reader::Reader;
+use crate::consumer::pull::shared::{CommitAtBrokers, Ends, Shared};
+use crate::consumer::pull::steward::Steward;
+use crate::consumer::pull::{PullConsumer, PullControl};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{FilterKind, MessageQueue, Route};
+use crate::retry::Backoff;
+
+/// A session as the consumer needs it: to the brokers, and to the group.
+pub(super) struct Way {
+    pub(super) brokers: Arc<dyn Brokers>,
+    pub(super) directory: Arc<dyn Directory>,
+    /// This client's id in the group's member list.
+    pub(super) me: Arc<str>,
+}
+
+/// Opens a session and builds the consumer over it.
+pub(super) async fn connect(builder: PullConsumerBuilder, plan: Plan) -> Result<PullConsumer> {
+    let text =
+        "this server is reached over gRPC, where Apache RocketMQ serves no pulls; set `name_server` on the client";
+    drop(builder);
+    Err(Error::new(ErrorKind::Unsupported, text).in_group(plan.group))
+}
+
+impl PullConsumerBuilder {
+    /// The consumer over any session, whatever its wire.
+    pub(super) async fn build_over(self, way: Way, plan: Plan) -> Result<PullConsumer> {
+        let until = clock::now() + self.build_timeout;
+        let left = || until.saturating_duration_since(clock::now());
+        let routes = find_topics(&*way.brokers, &plan, self.assigned.as_deref(), left()).await?;
+        check_filters(&*way.brokers, &plan, &routes).await?;
+        let watch = self.watch(&way, &plan);
+        let shared = self.shared(&way, plan);
+        let stored = shared.committer.load().await?;
+        shared.own().extend(stored.iter().map(|(queue, next)| (queue.clone(), next)));
+        let mailbox = shared.desk.reader();
+        let mut steward = Steward::new(Arc::clone(&shared), watch.clone());
+        steward.first(left()).await.map_err(|error| error.in_group(Arc::clone(&shared.group)))?;
+        way.brokers.tasks().spawn("pull steward", steward.run());
+        let control = PullControl::new(Arc::clone(&shared), watch);
+        Ok(PullConsumer::new(Reader::new(shared, mailbox), control))
+    }
+
+    fn watch(&self, way: &Way, plan: &Plan) -> Watch {
+        let rule = match (&self.assigned, plan.share) {
+            (Some(queues), _) => return Watch::fixed(queues),
+            (None, Some(share)) => Rule::Share(share),
+            (None, None) => Rule::Group {
+                group: Arc::clone(&plan.group),
+                me: Arc::clone(&way.me),
+                strategy: Arc::clone(&self.strategy),
+            },
+        };
+        let topics = plan.subscriptions.iter().map(|one| Arc::clone(&one.topic)).collect();
+        Watch::spawn(way.brokers.tasks(), Arc::clone(&way.directory), topics, rule)
+    }
+
+    fn shared(&self, way: &Way, plan: Plan) -> Arc<Shared> {
+        let hub: Arc<Hub<PullEvent>> = Arc::default();
+        let ledger = Ledger::new(checkpoint_events(&hub));
+        let target = CommitAtBrokers { group: Arc::clone(&plan.group), brokers: Arc::clone(&way.brokers) };
+        let has_mirror = self.store.is_none() || self.mirror;
+        let options = CommitterOptions {
+            mode: self.mode,
+            interval: self.commit_interval,
+            store: self.store.clone(),
+            target: if has_mirror { Some(Arc::new(target)) } else { None },
+            ..CommitterOptions::new(Arc::clone(&plan.group))
+        };
+        let committer = Committer::start(way.brokers.tasks(), &ledger, options);
+        Arc::new(Shared {
+            desk: Desk::new(ledger.clone(), plan.filters(), Arc::new(Mailbox::default())),
+            group: plan.group,
+            brokers: Arc::clone(&way.brokers),
+            options: plan.options,
+            ledger,
+            committer,
+            hub,
+            ends: Ends::default(),
+            own: Mutex::new(HashMap::new()),
+            closing: CancellationToken::new(),
+            finished: CancellationToken::new(),
+        })
+    }
+}
+
+fn checkpoint_events(hub: &Arc<Hub<PullEvent>>) -> crate::checkpoint::EventHandler {
+    let hub = Arc::downgrade(hub);
+    Box::new(move |event: CheckpointEvent| {
+        if let Some(hub) = hub.upgrade() {
+            tracing::debug!(?event, "checkpoint");
+            hub.publish(&PullEvent::Checkpoint(event));
+        }
+    })
+}
+
+/// The routes of all topics; a topic that is not there may be there soon, so it is asked for until the time is over.
+async fn find_topics(
+    brokers: &dyn Brokers,
+    plan: &Plan,
+    assigned: Option<&[MessageQueue]>,
+    limit: Duration,
+) -> Result<Vec<Arc<Route>>> {
+    let until = clock::now() + limit;
+    let mut routes = Vec::new();
+    for one in &plan.subscriptions {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        loop {
+            let found = brokers.route(&one.topic).await.and_then(|route| {
+                check_queues(assigned.unwrap_or_default(), &route)?;
+                Ok(route)
+            });
+            let error = match found {
+                Ok(route) => break routes.push(route),
+                Err(error) => error,
+            };
+            let wait = backoff.next(fastrand::f64());
+            let may_pass = error.kind().is_transient() || error.kind() == ErrorKind::NotFound;
+            if !may_pass || clock::now() + wait > until {
+                return Err(error.in_group(Arc::clone(&plan.group)));
+            }
+            clock::sleep(wait).await;
+        }
+    }
+    Ok(routes)
+}
+
+/// An SQL92 filter that does not parse returns everything, so one broker is asked to parse it (trap P22).
+async fn check_filters(brokers: &dyn Brokers, plan: &Plan, routes: &[Arc<Route>]) -> Result<()> {
+    for (one, route) in plan.subscriptions.iter().zip(routes) {
+        if one.filter.kind() != FilterKind::Sql92 {
+            continue;
+        }
+        let mut last = Error::new(ErrorKind::Unavailable, "no broker of the topic can be asked to check the filter");
+        let mut is_checked = false;
+        for (_, endpoints) in route.brokers(|permission| permission.readable()) {
+            let at = brokers.choose(&endpoints);
+            match brokers.wire().check_filter(&at, &plan.group, &one.topic, &one.filter).await {
+                Ok(()) => is_checked = true,
+                Err(error) if error.kind().is_transient() => last = error,
+                Err(error) => return Err(error),
+            }
+            if is_checked {
+                break;
+            }
+        }
+        if !is_checked {
+            return Err(last.on_topic(Arc::clone(&one.topic)).in_group(Arc::clone(&plan.group)));
+        }
+    }
+    Ok(())
+}

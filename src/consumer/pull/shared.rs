@@ -1,0 +1,140 @@
+//! What readers, control, sinks and tasks of one consumer share.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::{CommitMode, CommitTarget, Committer, Ledger};
+use crate::consumer::hub::Hub;
+use crate::consumer::pull::brokers::{Brokers, locate};
+use crate::consumer::pull::desk::Desk;
+use crate::consumer::pull::events::PullEvent;
+use crate::consumer::pull::planner;
+use crate::error::Result;
+use crate::model::{MessageQueue, Offset, StartFrom, StopAt};
+use crate::transport::Call;
+
+/// What was set when the consumer was built.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) planner: planner::Options,
+    pub(crate) start: StartFrom,
+    pub(crate) stop: Option<StopAt>,
+    pub(crate) mode: CommitMode,
+    /// Messages between the oldest open one and the newest, before a queue stalls.
+    pub(crate) max_open: u64,
+    /// How long what is handed out of a queue may be completed after it was taken away.
+    pub(crate) drain: Duration,
+    /// Whether others of the group may own a queue before and after us.
+    pub(crate) is_group: bool,
+    pub(crate) started: SystemTime,
+}
+
+pub(crate) struct Shared {
+    pub(crate) group: Arc<str>,
+    pub(crate) brokers: Arc<dyn Brokers>,
+    pub(crate) options: Options,
+    pub(crate) desk: Desk,
+    pub(crate) ledger: Ledger,
+    pub(crate) committer: Committer,
+    pub(crate) hub: Arc<Hub<PullEvent>>,
+    pub(crate) ends: Ends,
+    /// What was stored for each queue, or reached when it was lost: where it begins when it is gained again.
+    pub(crate) own: Mutex<HashMap<MessageQueue, Offset>>,
+    /// The stream is gone, or a shutdown began.
+    pub(crate) closing: CancellationToken,
+    /// Every queue was given up.
+    pub(crate) finished: CancellationToken,
+}
+
+impl Shared {
+    pub(crate) fn own(&self) -> MutexGuard<'_, HashMap<MessageQueue, Offset>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the streams; the queues are still ours, and completions count.
+    pub(crate) fn end_streams(&self) {
+        self.ledger.stream_ended();
+        self.desk.close();
+    }
+
+    /// Ends the streams; the steward gives the queues up.
+    pub(crate) fn stop(&self) {
+        self.end_streams();
+        self.closing.cancel();
+    }
+
+    pub(crate) fn tell(&self, event: PullEvent) {
+        tracing::debug!(group = %self.group, ?event, "pull consumer");
+        self.hub.publish(&event);
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("group", &self.group).field("desk", &self.desk).finish_non_exhaustive()
+    }
+}
+
+/// First offset and end of each queue, as the last answer said, and more of what brokers told.
+#[derive(Debug, Default)]
+pub(crate) struct Ends(Mutex<HashMap<MessageQueue, Known>>);
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) min: Option<Offset>,
+    pub(crate) max: Option<Offset>,
+    /// What the broker said when it was asked last.
+    pub(crate) committed: Option<Offset>,
+}
+
+impl Ends {
+    pub(crate) fn note(&self, queue: &MessageQueue, (min, max): (Option<Offset>, Option<Offset>)) {
+        self.change(queue, |known| {
+            known.min = min.or(known.min);
+            known.max = max.or(known.max);
+        });
+    }
+
+    pub(crate) fn note_committed(&self, queue: &MessageQueue, committed: Option<Offset>) {
+        self.change(queue, |known| known.committed = committed);
+    }
+
+    fn change(&self, queue: &MessageQueue, change: impl FnOnce(&mut Known)) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get_mut(queue) {
+            Some(known) => change(known),
+            None => change(known.entry(queue.clone()).or_default()),
+        }
+    }
+
+    pub(crate) fn get(&self, queue: &MessageQueue) -> Known {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(queue).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn forget(&self, queue: &MessageQueue) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(queue);
+    }
+}
+
+/// Commits at the brokers of the queues.
+#[derive(Debug)]
+pub(crate) struct CommitAtBrokers {
+    pub(crate) group: Arc<str>,
+    pub(crate) brokers: Arc<dyn Brokers>,
+}
+
+impl CommitTarget for CommitAtBrokers {
+    fn commit<'a>(&'a self, queue: &'a MessageQueue, next: Offset) -> Call<'a, ()> {
+        Box::pin(async move {
+            // Offsets live at the master: a slave would keep them for itself.
+            let at = locate(&*self.brokers, queue, None).await?;
+            let done: Result<()> = self.brokers.wire().commit(&at, &self.group, queue, next).await;
+            done.inspect_err(|error| self.brokers.report(&at, error))
+        })
+    }
+}

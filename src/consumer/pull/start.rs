@@ -1,0 +1,174 @@
+//! Where a queue begins: which places are tried, in which order.
+
+use std::time::SystemTime;
+
+use crate::error::{Error, Result};
+use crate::model::{MessageQueue, Offset, StartFrom};
+
+/// One place to try. Only [`Committed`](Self::Committed) can turn out to be nowhere; then the next one is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    At(Offset),
+    /// What the broker has committed.
+    Committed,
+    /// The larger of this and what the broker has committed.
+    LargerOf(Offset),
+    First,
+    End,
+    /// The first message stored at this time or later.
+    Time(SystemTime),
+}
+
+/// When a queue begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    /// With the consumer.
+    AtStart,
+    /// Later: it is new, or its broker was away. Nobody else has read it for us meanwhile.
+    Appeared { started: SystemTime },
+    /// Later, from another member of the group, who may have read further than we know.
+    Gained { started: SystemTime },
+}
+
+/// The places to try for a queue. `own` is what the user's store has for it, or what we had ourselves when we lost it.
+///
+/// # Errors
+/// `InvalidArgument`: an offset that no queue can have (trap P4), or explicit offsets that leave the queue out.
+pub(crate) fn choices(start: &StartFrom, own: Option<Offset>, queue: &MessageQueue, when: When) -> Result<Vec<Choice>> {
+    let restored = match start {
+        StartFrom::Checkpoint(checkpoint) => checkpoint.get(queue),
+        StartFrom::Offsets(offsets) => offsets.get(queue).copied(),
+        _ => None,
+    };
+    for offset in restored.iter().chain(&own) {
+        check(queue, *offset)?;
+    }
+    let mut choices = Vec::with_capacity(3);
+    match when {
+        When::Gained { .. } => {
+            // What was restored counted once, when the process started (trap P12).
+            choices.push(own.max(restored).map_or(Choice::Committed, Choice::LargerOf));
+        }
+        When::AtStart | When::Appeared { .. } => {
+            choices.extend(restored.or(own).map(Choice::At));
+            if matches!(when, When::Appeared { .. }) {
+                choices.push(Choice::Committed);
+            }
+        }
+    }
+    otherwise(start, queue, when, &mut choices)?;
+    Ok(choices)
+}
+
+fn check(queue: &MessageQueue, offset: Offset) -> Result<()> {
+    if i64::try_from(offset.get()).is_ok() {
+        return Ok(());
+    }
+    Err(Error::argument("offset", offset, "offsets are at most 2^63 - 1").on_queue(queue))
+}
+
+/// What is left when nothing is known of the queue.
+fn otherwise(start: &StartFrom, queue: &MessageQueue, when: When, choices: &mut Vec<Choice>) -> Result<()> {
+    let latest = match when {
+        When::AtStart => Choice::End,
+        // Nothing of a new queue is skipped, nothing old is read (trap P11).
+        When::Appeared { started } | When::Gained { started } => Choice::Time(started),
+    };
+    match start {
+        StartFrom::Earliest => choices.push(Choice::First),
+        StartFrom::Latest => choices.push(latest),
+        StartFrom::Timestamp(time) => choices.push(Choice::Time(*time)),
+        StartFrom::Committed(inner) if matches!(**inner, StartFrom::Committed(_)) => {
+            choices.extend([Choice::Committed, latest]);
+        }
+        StartFrom::Committed(inner) => {
+            choices.push(Choice::Committed);
+            otherwise(inner, queue, when, choices)?;
+        }
+        StartFrom::Checkpoint(_) => choices.extend([Choice::Committed, latest]),
+        StartFrom::Offsets(offsets) if offsets.contains_key(queue) => {}
+        StartFrom::Offsets(_) if when == When::AtStart => {
+            let rule = "StartFrom::Offsets must name every queue that is read";
+            return Err(Error::argument("start_from", queue, rule).on_queue(queue));
+        }
+        StartFrom::Offsets(_) => choices.extend([Choice::Committed, Choice::First]),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Checkpoint;
+    use Choice::{At, Committed, End, First, LargerOf, Time};
+
+    fn q() -> MessageQueue {
+        MessageQueue::new("t", "b", 0)
+    }
+
+    fn tried(start: &StartFrom, own: Option<u64>, when: When) -> Vec<Choice> {
+        let mut choices = choices(start, own.map(Offset::new), &q(), when).unwrap();
+        let end = choices.iter().position(|choice| !matches!(choice, Committed)).map_or(choices.len(), |last| last + 1);
+        choices.truncate(end);
+        choices.dedup();
+        choices
+    }
+
+    const T: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn checkpoint(next: u64) -> StartFrom {
+        StartFrom::Checkpoint(Checkpoint::from_iter([(q(), Offset::new(next))]))
+    }
+
+    #[test]
+    fn at_the_start_what_is_restored_wins_over_the_store_and_the_store_over_the_rest() {
+        for (start, own, expected) in [
+            (checkpoint(7), Some(9), vec![At(Offset::new(7))]),
+            (StartFrom::Earliest, Some(9), vec![At(Offset::new(9))]),
+            (StartFrom::Earliest, None, vec![First]),
+            (StartFrom::Latest, None, vec![End]),
+            (StartFrom::Timestamp(T), None, vec![Time(T)]),
+            (StartFrom::committed_or_earliest(), None, vec![Committed, First]),
+            (StartFrom::committed_or_latest(), None, vec![Committed, End]),
+            (StartFrom::committed_or_latest(), Some(9), vec![At(Offset::new(9))]),
+            (StartFrom::Committed(Box::new(StartFrom::committed_or_earliest())), None, vec![Committed, End]),
+            (StartFrom::Checkpoint(Checkpoint::new()), None, vec![Committed, End]),
+        ] {
+            assert_eq!(tried(&start, own, When::AtStart), expected, "{start:?} {own:?}");
+        }
+    }
+
+    #[test]
+    fn p11_a_queue_that_appears_later_begins_where_it_would_have_begun_at_the_start() {
+        let when = When::Appeared { started: T };
+        for (start, own, expected) in [
+            (StartFrom::Latest, None, vec![Committed, Time(T)]),
+            (StartFrom::Earliest, None, vec![Committed, First]),
+            (checkpoint(7), None, vec![At(Offset::new(7))]),
+            (StartFrom::Latest, Some(3), vec![At(Offset::new(3))]),
+        ] {
+            assert_eq!(tried(&start, own, when), expected, "{start:?} {own:?}");
+        }
+    }
+
+    #[test]
+    fn p12_a_queue_gained_from_another_member_begins_at_the_larger_of_own_store_and_broker() {
+        let when = When::Gained { started: T };
+        for (start, own, expected) in [
+            (checkpoint(7), None, vec![LargerOf(Offset::new(7))]),
+            (checkpoint(7), Some(9), vec![LargerOf(Offset::new(9))]),
+            (StartFrom::Earliest, Some(3), vec![LargerOf(Offset::new(3))]),
+            (StartFrom::Latest, None, vec![Committed, Time(T)]),
+        ] {
+            assert_eq!(tried(&start, own, when), expected, "{start:?} {own:?}");
+        }
+    }
+
+    #[test]
+    fn p4_an_impossible_offset_is_an_error_and_is_never_sent() {
+        let error = choices(&checkpoint(u64::MAX), None, &q(), When::AtStart).unwrap_err();
+        assert!(error.to_string().contains("2^63"), "{error}");
+        let unnamed = choices(&StartFrom::Offsets([].into()), None, &q(), When::AtStart).unwrap_err();
+        assert!(unnamed.to_string().contains("t@b:0"), "{unnamed}");
+    }
+}

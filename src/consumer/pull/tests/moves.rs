@@ -1,0 +1,104 @@
+//! Seek, pause, reset.
+
+use super::*;
+use crate::consumer::pull::{PullEvent, SeekTo};
+use crate::error::ErrorKind;
+
+#[tokio::test(start_paused = true)]
+async fn p6_after_a_seek_nothing_of_before_is_handed_out_and_late_completions_change_nothing() {
+    let fake = Fake::new(&[100]);
+    let mut consumer = build(subscribed(), &fake).await.unwrap();
+    let control = consumer.control();
+    next(&mut consumer).await.complete();
+    let old = next(&mut consumer).await;
+    control.seek(&q(0), SeekTo::Offset(at(5))).await.unwrap();
+    let new = next(&mut consumer).await;
+    assert_eq!(new.range().start, at(5));
+    assert!(new.epoch() > old.epoch());
+    old.complete();
+    assert_eq!(control.checkpoint().get(&q(0)), Some(at(5)));
+    control.flush().await.unwrap();
+    assert_eq!(fake.committed(&q(0)), Some(5), "what is committed follows the seek");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p6_what_is_left_of_a_batch_is_not_handed_out_after_a_seek() {
+    let fake = Fake::new(&[100]);
+    let consumer = build(subscribed(), &fake).await.unwrap();
+    let control = consumer.control();
+    let mut messages = consumer.per_message();
+    for _ in 0..5 {
+        messages.next().await.unwrap().unwrap().complete();
+    }
+    control.seek(&q(0), SeekTo::Offset(at(50))).await.unwrap();
+    let next = messages.next().await.unwrap().unwrap();
+    assert_eq!(next.message().queue_offset(), Some(at(50)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p13_a_seek_by_time_lands_on_the_first_message_of_that_time() {
+    let fake = Fake::new(&[100]);
+    let mut consumer = build(subscribed(), &fake).await.unwrap();
+    consumer.control().seek(&q(0), SeekTo::Timestamp(message::stored_at(42))).await.unwrap();
+    let batch = next(&mut consumer).await;
+    assert_eq!(batch.messages()[0].queue_offset(), Some(at(42)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seek_to_the_end_or_the_beginning_asks_the_broker() {
+    let fake = Fake::new(&[100]);
+    fake.with_log(&q(0), |log| log.min = 3);
+    let mut consumer = build(subscribed(), &fake).await.unwrap();
+    let control = consumer.control();
+    control.seek(&q(0), SeekTo::End).await.unwrap();
+    fake.append(&q(0), 1);
+    assert_eq!(next(&mut consumer).await.range(), at(100)..at(101));
+    control.seek(&q(0), SeekTo::Beginning).await.unwrap();
+    assert_eq!(next(&mut consumer).await.range().start, at(3));
+    let error = control.seek(&q(9), SeekTo::Offset(at(0))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Precondition, "{error}");
+    let error = control.seek(&q(0), SeekTo::Offset(at(u64::MAX))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "p4: {error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_queue_rests_and_goes_on_where_it_was() {
+    let fake = Fake::new(&[100, 5]);
+    let mut consumer = build(subscribed(), &fake).await.unwrap();
+    let control = consumer.control();
+    control.pause(&q(0)).unwrap();
+    assert_eq!(read(&mut consumer, &q(1), 5).await, [0, 1, 2, 3, 4]);
+    assert!(is_silent(&mut consumer).await);
+    control.resume(&q(0)).unwrap();
+    assert_eq!(next(&mut consumer).await.range().start, at(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p29_a_reset_by_an_administrator_is_obeyed_and_what_is_committed_follows_it() {
+    let fake = Fake::new(&[100]);
+    let mut consumer = build(subscribed(), &fake).await.unwrap();
+    let mut events = consumer.control().events();
+    read(&mut consumer, &q(0), 100).await;
+    fake.with_log(&q(0), |log| log.reset = Some(30));
+    let batch = next(&mut consumer).await;
+    assert_eq!(batch.range().start, at(30));
+    let event = events.next().await;
+    assert!(matches!(event, Some(PullEvent::Reset { from, to, .. }) if (from, to) == (at(100), at(30))), "{event:?}");
+    consumer.control().flush().await.unwrap();
+    assert_eq!(fake.committed(&q(0)), Some(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_down_or_silent_delays_its_own_queues_only() {
+    let fake = Fake::new(&[40]);
+    let other = MessageQueue::new("t", "c", 0);
+    fake.with_log(&other, |log| log.max = 40);
+    let mut consumer = build(subscribed(), &fake).await.unwrap();
+    fake.set_down("c", true);
+    assert_eq!(read(&mut consumer, &q(0), 40).await.len(), 40);
+    fake.set_down("c", false);
+    assert_eq!(read(&mut consumer, &other, 40).await.len(), 40, "and it is noticed when it is back");
+    fake.state().silent.insert("c".into());
+    fake.append(&q(0), 5);
+    assert_eq!(read(&mut consumer, &q(0), 5).await.len(), 5);
+}

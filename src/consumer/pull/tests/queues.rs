@@ -1,0 +1,192 @@
+//! Queues that come and go, and a stream for each.
+
+use super::*;
+use crate::consumer::pull::{PullEvent, QueueStreams};
+use crate::model::StopAt;
+
+#[tokio::test(start_paused = true)]
+async fn p8_a_queue_that_is_taken_away_finishes_what_was_handed_out_is_committed_and_then_fenced() {
+    let fake = Fake::new(&[100, 100]);
+    let mut consumer = build(subscribed().drain_timeout(Duration::from_secs(5)), &fake).await.unwrap();
+    let mut events = consumer.control().events();
+    let mut held = Vec::new();
+    while held.len() < 4 {
+        held.push(next(&mut consumer).await);
+    }
+    fake.set_members(&["a", "me"]); // queue 0 goes to a
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let moved = async {
+        let (mine, lost): (Vec<_>, Vec<_>) = held.into_iter().partition(|batch| *batch.queue() == q(1));
+        let mut ends: Vec<_> = lost.iter().map(|batch| batch.range().end).collect();
+        ends.sort_unstable();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        lost.into_iter().for_each(PullBatch::complete);
+        (mine, ends[ends.len() - 1])
+    };
+    let ((mine, end), ()) = tokio::join!(moved, async {
+        let batch = next(&mut consumer).await;
+        assert_eq!(*batch.queue(), q(1), "nothing more of the lost queue");
+        batch.complete();
+    });
+    loop {
+        match events.next().await.expect("events") {
+            PullEvent::Revoked { queue, reached } => break assert_eq!((queue, reached), (q(0), end)),
+            PullEvent::Revoking { queue, .. } => assert_eq!(queue, q(0)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(fake.committed(&q(0)), Some(end.get()));
+    drop(mine);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p7_what_is_completed_after_the_drain_is_refused_and_p9_the_drain_is_bounded() {
+    let fake = Fake::new(&[100, 100]);
+    let mut consumer = build(subscribed(), &fake).await.unwrap();
+    let mut held = Vec::new();
+    while held.len() < 2 {
+        held.push(next(&mut consumer).await);
+    }
+    fake.set_members(&["a", "me"]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    fake.with_log(&q(0), |log| log.committed = Some(77)); // its next owner
+    held.into_iter().for_each(PullBatch::complete);
+    let control = consumer.control();
+    control.flush().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(fake.committed(&q(0)), Some(77));
+    let stale = crate::model::Checkpoint::from_iter([(q(0), at(1))]);
+    assert_eq!(control.commit(&stale).await.unwrap_err().kind(), crate::error::ErrorKind::Precondition);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p12_a_queue_that_goes_away_and_comes_back_begins_where_its_last_owner_stopped() {
+    let fake = Fake::new(&[100, 100]);
+    let mut consumer = build(subscribed(), &fake).await.unwrap();
+    let before = next(&mut consumer).await;
+    assert_eq!(*before.queue(), q(0));
+    before.complete();
+    fake.set_members(&["a", "me"]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    fake.with_log(&q(0), |log| log.committed = Some(60));
+    fake.set_members(&["me"]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(read(&mut consumer, &q(0), 40).await, (60..100).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn p11_a_queue_whose_broker_was_down_at_the_start_begins_at_the_start_instant() {
+    let fake = Fake::new(&[10]);
+    let late = MessageQueue::new("t", "c", 0);
+    // Messages are stored offset seconds after 1970: all of these long before the start.
+    fake.with_log(&late, |log| log.max = 10);
+    fake.set_down("c", true);
+    let mut consumer = build(subscribed().start_from(StartFrom::Latest), &fake).await.unwrap();
+    fake.append(&q(0), 1);
+    assert_eq!(next(&mut consumer).await.range(), at(10)..at(11));
+    fake.set_down("c", false);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(consumer.control().assignment().len(), 2);
+    fake.append(&late, 0);
+    assert!(is_silent(&mut consumer).await, "nothing old is read under Latest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p11_a_new_queue_is_discovered_and_read_from_its_beginning() {
+    let fake = Fake::new(&[10]);
+    let mut consumer = build(subscribed(), &fake).await.unwrap();
+    read(&mut consumer, &q(0), 10).await;
+    fake.with_log(&q(1), |log| log.max = 3);
+    fake.tick();
+    assert_eq!(read(&mut consumer, &q(1), 3).await, [0, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p10_a_queue_that_was_paused_lost_and_regained_is_not_paused() {
+    let fake = Fake::new(&[100, 100]);
+    let mut consumer = build(subscribed(), &fake).await.unwrap();
+    consumer.control().pause(&q(0)).unwrap();
+    fake.set_members(&["a", "me"]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    fake.set_members(&["me"]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(read(&mut consumer, &q(0), 100).await.len(), 100);
+}
+
+async fn stream_of(streams: &mut QueueStreams) -> crate::consumer::pull::QueueStream {
+    let next = tokio::time::timeout(Duration::from_secs(60), streams.next()).await;
+    next.expect("no stream came").expect("it ended").expect("an error came")
+}
+
+#[tokio::test(start_paused = true)]
+async fn p15_each_queue_has_a_stream_of_its_own_and_one_that_is_not_polled_holds_up_nobody() {
+    let fake = Fake::new(&[50, 50]);
+    let mut streams = build(subscribed(), &fake).await.unwrap().per_queue();
+    let idle = stream_of(&mut streams).await;
+    let mut busy = stream_of(&mut streams).await;
+    let mut seen = 0;
+    while seen < 50 {
+        let batch = busy.next().await.unwrap().unwrap();
+        seen += batch.len();
+        batch.complete();
+    }
+    assert_eq!((busy.position(), idle.position()), (at(50), at(0)));
+    assert_ne!(busy.queue(), idle.queue());
+}
+
+#[tokio::test(start_paused = true)]
+async fn p15_a_queue_stream_that_is_dropped_gives_its_queue_back_from_what_was_completed() {
+    let fake = Fake::new(&[50]);
+    let mut streams = build(subscribed(), &fake).await.unwrap().per_queue();
+    let mut first = stream_of(&mut streams).await;
+    first.next().await.unwrap().unwrap().complete();
+    let lost = first.next().await.unwrap().unwrap();
+    drop(first);
+    drop(lost);
+    let mut again = stream_of(&mut streams).await;
+    assert_eq!(again.next().await.unwrap().unwrap().range().start, at(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_stream_ends_when_its_queue_is_taken_away_and_bounded_ones_at_their_end() {
+    let fake = Fake::new(&[50, 50]);
+    let mut streams = build(subscribed(), &fake).await.unwrap().per_queue();
+    let (mut zero, mut one) = (stream_of(&mut streams).await, stream_of(&mut streams).await);
+    next_of(&mut zero).await.complete();
+    fake.set_members(&["a", "me"]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(zero.next().await.is_none(), "queue 0 is somebody else's");
+    next_of(&mut one).await.complete();
+
+    let fake = Fake::new(&[5, 7]);
+    let streams = build(subscribed().until(StopAt::Now), &fake).await.unwrap().per_queue();
+    let counts: Vec<usize> = streams
+        .then(|stream| async move {
+            stream
+                .unwrap()
+                .fold(0, |sum, batch| async move {
+                    sum + batch.unwrap().into_iter().map(crate::PulledMessage::complete).count()
+                })
+                .await
+        })
+        .collect()
+        .await;
+    assert_eq!(counts, [5, 7]);
+}
+
+async fn next_of(stream: &mut crate::consumer::pull::QueueStream) -> PullBatch {
+    stream.next().await.expect("it ended").expect("an error came")
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_last_of_its_streams_the_consumer_ends() {
+    let fake = Fake::new(&[5]);
+    let mut streams = build(subscribed(), &fake).await.unwrap().per_queue();
+    let mut one = stream_of(&mut streams).await;
+    drop(streams);
+    next_of(&mut one).await.complete();
+    drop(one);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(fake.closed.load(std::sync::atomic::Ordering::SeqCst));
+    assert_eq!(fake.committed(&q(0)), Some(1));
+}
