@@ -9,7 +9,7 @@ use crate::consumer::simple::SimpleConsumerBuilder;
 use crate::error::{Error, Result};
 use crate::model::{AccessPoint, Credentials, Limits, Scheme, check_namespace};
 use crate::producer::ProducerBuilder;
-use crate::session::{Connector, RouteEndpoints};
+use crate::session::{Connector, Groups, RouteEndpoints};
 use crate::transport::tls::TlsOptions;
 
 /// A RocketMQ cluster, as this program knows it. Cheap to clone; it opens no connection by itself: each consumer and
@@ -182,6 +182,7 @@ impl ClientBuilder {
             limits: self.limits,
             check_digest: false,
             route_endpoints: self.route_endpoints,
+            groups: Groups::default(),
         };
         connector.check()?;
         Ok(Client { connector: Arc::new(connector) })

@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::consumer::simple::{SimpleConsumer, SimpleConsumerBuilder};
 use crate::model::{AccessPoint, ClientKind, ClientSettings, Endpoint, Filter, Limits, Scheme};
-use crate::session::{Connector, Enrolment, RouteEndpoints, Session, SessionConfig};
+use crate::session::{Connector, Enrolment, Groups, RouteEndpoints, Session, SessionConfig};
 use crate::transport::tls::TlsOptions;
 use crate::transport::{ReceiveRequest, Receiving, Scope};
 use crate::wire::Instant32;
@@ -118,5 +118,6 @@ fn unused(at: &Endpoint) -> Connector {
         limits: Limits::default(),
         check_digest: false,
         route_endpoints: RouteEndpoints::default(),
+        groups: Groups::default(),
     }
 }

@@ -1,6 +1,7 @@
 //! Which queues are mine: shared out within a group, chosen by hand, or by the number of a task.
 
 mod chosen;
+mod directory;
 mod guard;
 mod holding;
 mod round;
@@ -9,7 +10,10 @@ mod strategy;
 mod watch;
 
 pub(crate) use chosen::{check_list, check_queues};
+pub(crate) use directory::SessionDirectory;
+pub(crate) use guard::{Candidate, GroupWarning};
 pub use holding::Assignment;
+pub(crate) use round::Standing;
 pub(crate) use share::Share;
 pub use strategy::{AssignmentStrategy, Average, Circle, ConsistentHash};
-pub(crate) use watch::{Directory, Rule, Watch};
+pub(crate) use watch::{Directory, Held, Rule, Watch};

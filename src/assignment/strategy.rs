@@ -80,7 +80,7 @@ pub(super) fn allocate(
     strategy: &dyn AssignmentStrategy,
     me: &str,
     members: &[Arc<str>],
-    queues: impl IntoIterator<Item = MessageQueue>,
+    queues: BTreeSet<MessageQueue>,
 ) -> Result<Allocation> {
     if !members.iter().any(|member| **member == *me) {
         return Ok(Allocation::NotListed);
@@ -89,7 +89,6 @@ pub(super) fn allocate(
     members.sort_by(|a, b| java_order(a, b));
     let mut queues: Vec<MessageQueue> = queues.into_iter().collect();
     queues.sort_by(java_queue_order);
-    queues.dedup();
     let asked = catch_unwind(AssertUnwindSafe(|| strategy.assign(me, &members, &queues)));
     let mine = asked.map_err(|_| broken("it panicked".to_owned()))?;
     let stray = mine.iter().find(|queue| queues.binary_search_by(|offered| java_queue_order(offered, queue)).is_err());

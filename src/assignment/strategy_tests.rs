@@ -29,7 +29,7 @@ fn mine(
     members: &[Arc<str>],
     queues: &[MessageQueue],
 ) -> BTreeSet<MessageQueue> {
-    match allocate(strategy, me, members, queues.to_vec()).unwrap() {
+    match allocate(strategy, me, members, queues.iter().cloned().collect()).unwrap() {
         Allocation::Mine(mine) => mine,
         Allocation::NotListed => panic!("{me} is listed"),
     }
@@ -69,8 +69,8 @@ fn text_is_sorted_by_utf_16_code_units() {
 #[test]
 fn a_client_that_is_not_listed_yet_gets_no_answer_rather_than_no_queue() {
     let queue = MessageQueue::new("t", "b", 0);
-    assert_eq!(allocate(&Average, "me", &["other".into()], [queue.clone()]).unwrap(), Allocation::NotListed);
-    assert_eq!(allocate(&Average, "me", &[], [queue]).unwrap(), Allocation::NotListed);
+    assert_eq!(allocate(&Average, "me", &["other".into()], [queue.clone()].into()).unwrap(), Allocation::NotListed);
+    assert_eq!(allocate(&Average, "me", &[], [queue].into()).unwrap(), Allocation::NotListed);
 }
 
 #[test]
@@ -93,15 +93,15 @@ impl AssignmentStrategy for Broken {
 #[test]
 fn a_strategy_of_the_users_cannot_invent_queues_and_its_panic_ends_nothing() {
     let ask = |answer| {
-        let queue = MessageQueue::new("t", "b", 0);
-        allocate(&Broken(answer), "me", &["me".into()], [queue.clone(), queue])
+        let offered = [MessageQueue::new("t", "b", 0)].into();
+        allocate(&Broken(answer), "me", &["me".into()], offered)
     };
     let invented = ask(|_| vec![MessageQueue::new("t", "b", 1)]).expect_err("invented").to_string();
     assert!(invented.contains("t@b:1, which was not offered"), "{invented}");
     let panicked = ask(|_| panic!("a bug")).expect_err("panicked").to_string();
     assert!(panicked.contains("it panicked"), "{panicked}");
     let twice = ask(|queues| [queues, queues].concat()).unwrap();
-    assert_eq!(twice, Allocation::Mine([MessageQueue::new("t", "b", 0)].into()), "offered once, and taken once");
+    assert_eq!(twice, Allocation::Mine([MessageQueue::new("t", "b", 0)].into()), "named twice, and taken once");
 }
 
 fn group() -> impl Strategy<Value = (Vec<Arc<str>>, Vec<MessageQueue>)> {

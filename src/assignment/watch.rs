@@ -25,9 +25,12 @@ pub(crate) trait Directory: Send + Sync {
     /// The client ids of a group's members, as one broker knows them.
     fn members<'a>(&'a self, at: &'a Endpoint, group: &'a Arc<str>) -> Call<'a, Vec<Arc<str>>>;
 
-    /// Ticks when a route changed, when a broker has taken this client's first heartbeat, and when a broker said that the
-    /// members of the group changed (NOTIFY 40): all that calls for a round at once.
-    fn changes(&self) -> watch::Receiver<u64>;
+    /// Ticks when a route changed.
+    fn route_changes(&self) -> watch::Receiver<u64>;
+
+    /// Ticks when a broker said that the members of the group changed (NOTIFY 40), and when one has taken this client's
+    /// first heartbeat.
+    fn member_changes(&self) -> watch::Receiver<u64>;
 }
 
 /// Which queues a consumer wants.
@@ -133,19 +136,23 @@ type Lists = HashMap<Endpoint, Result<Vec<Arc<str>>>>;
 
 impl Keeper {
     async fn run(mut self) {
-        let mut changes = self.directory.changes();
+        let mut routes = self.directory.route_changes();
+        let mut members = self.directory.member_changes();
         loop {
-            changes.mark_unchanged();
+            routes.mark_unchanged();
+            members.mark_unchanged();
             let next = self.round().await;
             let earliest = clock::now() + APART;
-            tokio::select! {
-                () = clock::sleep(next) => {}
+            let changed = tokio::select! {
                 () = self.held.closed() => return,
-                changed = changes.changed() => match changed {
-                    Ok(()) => clock::sleep(earliest.saturating_duration_since(clock::now())).await,
-                    Err(_) => return,
-                },
+                () = clock::sleep(next) => Ok(()),
+                changed = routes.changed() => changed,
+                changed = members.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
             }
+            clock::sleep(earliest.saturating_duration_since(clock::now())).await;
         }
     }
 

@@ -26,7 +26,11 @@ impl Directory for Brokers {
         Box::pin(async move { list.unwrap_or_else(|| Err(away())) })
     }
 
-    fn changes(&self) -> watch::Receiver<u64> {
+    fn route_changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn member_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
 use crate::model::{AccessPoint, ClientSettings, Credentials, Limits};
-use crate::session::{Enrolment, RouteEndpoints, Session, SessionConfig};
+use crate::session::{Enrolment, Groups, RouteEndpoints, Session, SessionConfig};
 use crate::transport::GroupRequest;
 use crate::transport::grpc::{GrpcConfig, GrpcWire};
 use crate::transport::remoting::{RemotingConfig, RemotingWire};
@@ -29,6 +29,8 @@ pub(crate) struct Connector {
     pub(crate) limits: Limits,
     pub(crate) check_digest: bool,
     pub(crate) route_endpoints: RouteEndpoints,
+    /// Which kinds of this client's consumers use which groups.
+    pub(crate) groups: Groups,
 }
 
 impl Connector {
@@ -66,16 +68,18 @@ impl Connector {
         Ok(())
     }
 
-    /// A session over gRPC, and its wire.
+    /// A session over gRPC, and its wire. A consumer's group is kept from other kinds of this client's consumers while the
+    /// session lives.
     ///
     /// # Errors
-    /// `Config` without an access point; else what the handshake says.
+    /// `Config` without an access point; `Precondition` for a group that another kind uses; else what the handshake says.
     pub(crate) async fn open(
         &self,
         settings: ClientSettings,
         build_timeout: Duration,
     ) -> Result<(Session, Arc<GrpcWire>)> {
         let config = self.grpc()?;
+        let entered = settings.group.as_ref().map(|group| self.groups.enter(group, settings.kind)).transpose()?;
         let access_point = config.access_point.clone();
         let wire = Arc::new(GrpcWire::new(config)?);
         let session = Session::open(SessionConfig {
@@ -87,14 +91,19 @@ impl Connector {
             requests: None,
             build_timeout,
         });
-        Ok((session.await?, wire))
+        let session = session.await?;
+        if let Some(group) = entered {
+            session.keep(group);
+        }
+        Ok((session, wire))
     }
 
     /// A session over remoting, and its wire. It connects to nobody before it is asked for a route: who builds on it asks
     /// for those of its topics, and learns then what is wrong.
     ///
     /// With a group in `settings` this client joins the group at each broker. Without, it stays out of the list of members
-    /// (trap P27). `requests` gets what brokers ask of a member.
+    /// (trap P27). `requests` gets what brokers ask of a member. Enter the group in [`groups`](Self::groups) first, and let
+    /// the session [`keep`](Session::keep) it.
     ///
     /// # Errors
     /// `Config` without a name server.

@@ -9,7 +9,7 @@ mod routes;
 mod shared;
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -21,6 +21,7 @@ use crate::retry::Backoff;
 use crate::task::TaskGroup;
 use crate::transport::{GroupRequest, Wire};
 pub(crate) use connector::Connector;
+pub(crate) use groups::{GroupUse, Groups};
 pub use health::{Health, HealthWatch};
 
 use choice::Reach;
@@ -70,6 +71,8 @@ pub(crate) struct Session(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     tasks: Arc<TaskGroup>,
+    /// The consumer's group, until the session is closed.
+    group: Mutex<Option<GroupUse>>,
 }
 
 impl Session {
@@ -99,7 +102,7 @@ impl Session {
             health: watch::Sender::new(Health::Connecting),
             stale: Notify::new(),
         });
-        let session = Self(Arc::new(Inner { shared, tasks }));
+        let session = Self(Arc::new(Inner { shared, tasks, group: Mutex::default() }));
         session.spawn_tasks();
         if config.enrolment == Enrolment::Entrance {
             for at in &session.0.shared.access_point {
@@ -111,7 +114,7 @@ impl Session {
     }
 
     fn spawn_tasks(&self) {
-        let Inner { shared, tasks } = &*self.0;
+        let Inner { shared, tasks, .. } = &*self.0;
         tasks.spawn("route refresh", refresh_routes(Arc::clone(shared)));
         tasks.spawn("health", watch_health(Arc::clone(shared)));
         let (shared, token) = (Arc::clone(shared), tasks.token());
@@ -255,7 +258,17 @@ impl Session {
         let ended = self.0.tasks.shutdown(deadline).await;
         self.0.shared.health.send_replace(Health::Closed);
         self.0.shared.common.tick();
+        self.hold_group(None);
         ended
+    }
+
+    /// Keeps the group of a consumer from the other kinds of this client's consumers until the session ends.
+    pub(crate) fn keep(&self, group: GroupUse) {
+        self.hold_group(Some(group));
+    }
+
+    fn hold_group(&self, group: Option<GroupUse>) {
+        *self.0.group.lock().unwrap_or_else(PoisonError::into_inner) = group;
     }
 }
 
