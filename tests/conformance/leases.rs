@@ -140,3 +140,23 @@ pub(crate) async fn r10_what_the_poll_of_a_dropped_consumer_takes_comes_back_soo
     assert_eq!((delivery.message().id(), delivery.message().delivery_attempt()), (sent[0].message_id(), 1));
     delivery.ack().await.expect("ack");
 }
+
+pub(crate) async fn r10_what_a_cancelled_receive_takes_comes_back_soon_without_an_attempt(cluster: &dyn Cluster) {
+    let (topic, group) = (cluster.topic(1), cluster.group());
+    let producer = cluster.producer().await;
+    let builder = cluster.client().simple_consumer(&group).subscribe(&topic, Filter::all());
+    let receiver = builder.build_receiver().await.expect("build");
+    let cancelled = tokio::time::timeout(secs(2), receiver.receive(8, secs(300))).await;
+    assert!(cancelled.is_err(), "there is no message yet: {cancelled:?}");
+    let sent = send_all(&producer, &topic, ["not seen"]).await;
+    let next = async {
+        loop {
+            if let Some(delivery) = receiver.receive(8, secs(300)).await.expect("receive").pop() {
+                return delivery;
+            }
+        }
+    };
+    let delivery = within(secs(60), "what the cancelled call took", next).await;
+    assert_eq!((delivery.message().id(), delivery.message().delivery_attempt()), (sent[0].message_id(), 1));
+    delivery.ack().await.expect("ack");
+}

@@ -74,7 +74,8 @@ behaviours! {
         r7_an_expired_lease_cannot_be_acked_and_the_message_comes_again,
         r10_what_no_user_saw_is_released_at_shutdown_without_an_attempt,
         r10_what_a_dropped_consumer_buffered_is_released_without_an_attempt,
-        r10_what_the_poll_of_a_dropped_consumer_takes_comes_back_soon_without_an_attempt;
+        r10_what_the_poll_of_a_dropped_consumer_takes_comes_back_soon_without_an_attempt,
+        r10_what_a_cancelled_receive_takes_comes_back_soon_without_an_attempt;
     settle:
         an_acked_message_does_not_come_again,
         a_nacked_message_comes_again_with_attempt_2_and_the_same_id,

@@ -20,7 +20,7 @@ pub(crate) async fn a_message_arrives_as_it_was_sent(cluster: &dyn Cluster) {
         .property("región", "EU mañana")
         .trace_context(trace);
     let receipt = producer.send(message).await.expect("send");
-    assert_eq!(receipt.attempts(), 1);
+    assert!(receipt.attempts() >= 1, "a real server may refuse a topic's first messages for a moment");
 
     let mut consumer =
         cluster.client().simple_consumer(&group).subscribe(&topic, Filter::all()).build().await.expect("build");
