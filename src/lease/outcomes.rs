@@ -76,7 +76,7 @@ impl Table {
         // An empty handle is that of a failed change (trap R6): it does not tell whether the server acted.
         let failure = match result {
             Ok(handle) if !handle.is_empty() => {
-                lease.renewed(handle, &sent);
+                lease.renewed(&handle, &sent);
                 self.on_granted(id, sent.extension);
                 return self.proceed(id, now);
             }
@@ -194,7 +194,7 @@ impl Table {
         self.stats.lost += 1;
         self.effects.lost.extend(lease.signal.as_ref().map(Arc::clone));
         if let Some(held) = &lease.held {
-            let (topic, message_id) = (self.topic_of(lease), Arc::clone(&held.message_id));
+            let (topic, message_id) = (self.topic_of(lease), held.message_id().into());
             self.effects.events.push(LeaseEvent::Lost { topic, message_id });
         }
     }
@@ -241,7 +241,7 @@ impl Table {
             && let Some(lease) = self.leases.get(id)
             && let (Some(Err(error)), Some(held)) = (&lease.answer.result, &lease.held)
         {
-            let (topic, message_id) = (self.topic_of(lease), Arc::clone(&held.message_id));
+            let (topic, message_id) = (self.topic_of(lease), held.message_id().into());
             self.effects.events.push(LeaseEvent::NotSettled { topic, message_id, error: error.clone() });
         }
         self.free(slot);

@@ -153,7 +153,7 @@ impl Table {
         self.stats.held -= 1;
         lease.phase = Phase::Abandoned;
         let (lost, origin) = (lease.lost, lease.origin);
-        let message_id = lease.held.as_ref().map(|held| Arc::clone(&held.message_id));
+        let message_id = lease.held.as_ref().map(|held| held.message_id().into());
         if let (false, false, Some(message_id)) = (lost, closed, message_id) {
             self.stats.dropped += 1;
             let topic = Arc::clone(&self.origins[origin as usize].scope.topic);

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::model::{ClientKind, ClientSettings, Endpoint, Filter, Subscription};
+use crate::model::{ClientKind, ClientSettings, Endpoint, Filter, Held, Subscription};
 use crate::proto::{self, Language};
 use crate::transport::grpc::convert::route::proto_endpoints;
 use crate::transport::grpc::convert::value::{
     client_type, filter_type, proto_duration, proto_message_type, proto_timestamp,
 };
-use crate::transport::{DeliveryAttempts, Held, InvisibleChange, ReceiveRequest, Scope, Stamped};
+use crate::transport::{DeliveryAttempts, InvisibleChange, ReceiveRequest, Scope, Stamped};
 
 /// Writes the requests of one client identity.
 #[derive(Debug, Clone)]
@@ -106,19 +106,6 @@ impl Requests {
         }
     }
 
-    pub(crate) fn ack(&self, scope: &Scope, entries: &[Held]) -> proto::AckMessageRequest {
-        let entry = |held: &Held| proto::AckMessageEntry {
-            message_id: (*held.message_id).to_owned(),
-            receipt_handle: (*held.handle).to_owned(),
-            lite_topic: None,
-        };
-        proto::AckMessageRequest {
-            group: self.resource(&scope.group),
-            topic: self.resource(&scope.topic),
-            entries: entries.iter().map(entry).collect(),
-        }
-    }
-
     pub(crate) fn change_invisible(
         &self,
         scope: &Scope,
@@ -128,9 +115,9 @@ impl Requests {
         proto::ChangeInvisibleDurationRequest {
             group: self.resource(&scope.group),
             topic: self.resource(&scope.topic),
-            receipt_handle: (*held.handle).to_owned(),
+            receipt_handle: held.handle().to_owned(),
             invisible_duration: Some(proto_duration(change.duration)),
-            message_id: (*held.message_id).to_owned(),
+            message_id: held.message_id().to_owned(),
             lite_topic: None,
             suspend: change.suspend.then_some(true),
         }
@@ -145,8 +132,8 @@ impl Requests {
         proto::ForwardMessageToDeadLetterQueueRequest {
             group: self.resource(&scope.group),
             topic: self.resource(&scope.topic),
-            receipt_handle: (*held.handle).to_owned(),
-            message_id: (*held.message_id).to_owned(),
+            receipt_handle: held.handle().to_owned(),
+            message_id: held.message_id().to_owned(),
             delivery_attempt: i32::try_from(attempts.now).unwrap_or(i32::MAX),
             max_delivery_attempts: i32::try_from(attempts.max).unwrap_or(i32::MAX),
             lite_topic: None,
@@ -209,7 +196,7 @@ mod tests {
     }
 
     fn held() -> Held {
-        Held { message_id: "id".into(), handle: "handle".into() }
+        Held::new("id", "handle")
     }
 
     fn resource(name: &str) -> Option<proto::Resource> {
@@ -275,7 +262,6 @@ mod tests {
     #[test]
     fn r9_a_settlement_names_the_topic_that_was_asked_for() {
         let (scope, held) = (scope(), held());
-        assert_eq!(requests().ack(&scope, std::slice::from_ref(&held)).topic, resource("%DLQ%other"));
         let change = InvisibleChange { duration: Duration::ZERO, suspend: true };
         let change = requests().change_invisible(&scope, &held, change);
         assert_eq!((change.topic, change.suspend), (resource("%DLQ%other"), Some(true)));
