@@ -145,6 +145,7 @@ impl Case {
             LeaseOptions { max_lease, ..LeaseOptions::default() },
             Box::new(move |event| sink.lock().unwrap().push(event)),
         );
+        leases.tell_events();
         Self { tasks, wire, map, leases, events, count: 0, start: clock::now() }
     }
 

@@ -193,7 +193,7 @@ impl Table {
         let Some(lease) = self.leases.get(id) else { return };
         self.stats.lost += 1;
         self.effects.lost.extend(lease.signal.as_ref().map(Arc::clone));
-        if let Some(held) = &lease.held {
+        if let (true, Some(held)) = (self.tells_events, &lease.held) {
             let (topic, message_id) = (self.topic_of(lease), held.message_id().into());
             self.effects.events.push(LeaseEvent::Lost { topic, message_id });
         }
@@ -237,7 +237,8 @@ impl Table {
 
     /// Frees what is done and looked at by nobody; a failure is told as an event then.
     pub(super) fn free_unobserved(&mut self, slot: Slot) {
-        if let Slot::Lease(id) = slot
+        if self.tells_events
+            && let Slot::Lease(id) = slot
             && let Some(lease) = self.leases.get(id)
             && let (Some(Err(error)), Some(held)) = (&lease.answer.result, &lease.held)
         {

@@ -34,6 +34,7 @@ impl Case {
 
     fn with_max_lease(max_lease: Duration) -> Self {
         let mut table = Table::new(LeaseOptions { max_lease, max_attempts: 16 });
+        table.tell_events();
         let scope = Scope { group: "g".into(), topic: "t".into() };
         let origin = table.origin(&Endpoint::new("proxy-a", 8081), &"broker-a".into(), &scope);
         #[allow(clippy::disallowed_methods, reason = "any starting point will do")]
@@ -803,6 +804,19 @@ fn the_keeper_is_woken_once_for_many_settlements_and_for_an_earlier_timer() {
         renewal,
     });
     assert!(case.effects().wake_keeper, "an earlier end than any known");
+}
+
+#[test]
+fn no_event_is_made_before_somebody_listens() {
+    let mut case = Case::new();
+    case.table.tells_events = false;
+    let ids = [case.lease(Renewal::Client), case.lease(Renewal::Client)];
+    case.table.abandon(ids[0]);
+    assert!(case.events().is_empty());
+    assert_eq!(case.table.stats().dropped, 1, "it is counted all the same");
+    case.table.tell_events();
+    case.table.abandon(ids[1]);
+    assert_eq!(case.events().len(), 1);
 }
 
 #[test]

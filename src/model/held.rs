@@ -6,12 +6,12 @@ use bytes::Bytes;
 
 /// A place in a frame, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Span {
+pub(crate) struct Place {
     start: u32,
     end: u32,
 }
 
-impl Span {
+impl Place {
     /// `None` when a frame cannot be that long.
     pub(crate) fn new(start: usize, end: usize) -> Option<Self> {
         Some(Self {
@@ -41,21 +41,21 @@ const SHARED_FRAME: usize = 4 << 10;
 #[derive(Clone)]
 pub(crate) struct Held {
     names: Bytes,
-    message_id: Span,
-    handle: Span,
+    message_id: Place,
+    handle: Place,
 }
 
 impl Held {
     pub(crate) fn new(message_id: &str, handle: &str) -> Self {
         let (middle, end) = (message_id.len(), message_id.len() + handle.len());
-        let spans = Span::new(0, middle).zip(Span::new(middle, end));
+        let spans = Place::new(0, middle).zip(Place::new(middle, end));
         // No frame brings names of 4 GiB.
         let Some((id_span, handle_span)) = spans else { return Self::new("", "") };
         Self { names: [message_id, handle].concat().into(), message_id: id_span, handle: handle_span }
     }
 
     /// The names as they lie in the frame that brought the message; both must be UTF-8.
-    pub(crate) fn within(frame: &Bytes, message_id: Span, handle: Span) -> Self {
+    pub(crate) fn within(frame: &Bytes, message_id: Place, handle: Place) -> Self {
         let held = Self { names: frame.clone(), message_id, handle };
         if frame.len() <= SHARED_FRAME { held } else { Self::new(held.message_id(), held.handle()) }
     }
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn within(frame: &Bytes) -> Held {
-        Held::within(frame, Span::new(1, 3).unwrap(), Span::new(4, 7).unwrap())
+        Held::within(frame, Place::new(1, 3).unwrap(), Place::new(4, 7).unwrap())
     }
 
     #[test]
@@ -131,8 +131,8 @@ mod tests {
 
     #[test]
     fn places_outside_a_frame_are_empty() {
-        assert_eq!(Span::new(3, 2), None);
-        assert_eq!(Span::new(3, 9).unwrap().of(b"short"), b"");
-        assert!(Span::new(3, 3).unwrap().is_empty());
+        assert_eq!(Place::new(3, 2), None);
+        assert_eq!(Place::new(3, 9).unwrap().of(b"short"), b"");
+        assert!(Place::new(3, 3).unwrap().is_empty());
     }
 }

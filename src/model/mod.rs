@@ -29,7 +29,7 @@ pub use queue::{Epoch, MessageQueue, Offset, OffsetRange};
 pub(crate) use checked::{check_group, check_namespace, check_topic};
 pub(crate) use endpoint::{AccessPoint, Scheme};
 pub(crate) use group::{FilterKind, Subscription};
-pub(crate) use held::{Held, Span};
+pub(crate) use held::{Held, Place};
 pub(crate) use message::{MessageId, MessageParts};
 pub(crate) use pulled::{Chunk, Record, Source, Span};
 pub(crate) use raw_properties::{NAME_END, RawProperties, VALUE_END};

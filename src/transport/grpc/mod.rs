@@ -189,8 +189,8 @@ impl Sending for GrpcWire {
     fn send<'a>(&'a self, at: &'a Endpoint, stamped: &'a Stamped) -> Call<'a, Sent> {
         Box::pin(async move {
             let context = Context::new(Operation::Send, at).topic(&stamped.message.shared_topic());
-            let answer = self.unary(&context, method::SEND, self.requests.send(stamped)).await?;
-            convert::sent(stamped, answer, &context)
+            let answer = self.exchange_bytes(&context, method::SEND, self.requests.send(stamped)).await?;
+            convert::sent(stamped, &answer, &context)
         })
     }
 }

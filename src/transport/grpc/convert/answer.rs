@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Held, Offset};
 use crate::proto;
 use crate::transport::grpc::convert::fields::{Fields, Odd, Value, text};
@@ -18,7 +18,7 @@ pub(crate) fn acked(entries: &[Held], response: &[u8], context: &Context) -> Res
     }
     match proto::AckMessageResponse::decode(response) {
         Ok(response) => Ok(ack_answers(entries, &response, context)),
-        Err(error) => Err(context.error(ErrorKind::Protocol, format!("cannot decode the answer: {error}"))),
+        Err(error) => Err(undecodable(&error, context)),
     }
 }
 
@@ -141,8 +141,20 @@ pub(crate) fn changed_handle(response: proto::ChangeInvisibleDurationResponse, c
     Ok(response.receipt_handle.into())
 }
 
+/// The result of the one message of a send, from the bytes of the answer.
+pub(crate) fn sent(stamped: &Stamped, response: &[u8], context: &Context) -> Result<Sent> {
+    match proto::SendMessageResponse::decode(response) {
+        Ok(response) => read_sent(stamped, response, context),
+        Err(error) => Err(undecodable(&error, context)),
+    }
+}
+
+fn undecodable(error: &prost::DecodeError, context: &Context) -> Error {
+    context.error(ErrorKind::Protocol, format!("cannot decode the answer: {error}"))
+}
+
 /// The result of the one message of a send. Its entry decides; the overall status speaks when there is none.
-pub(crate) fn sent(stamped: &Stamped, response: proto::SendMessageResponse, context: &Context) -> Result<Sent> {
+fn read_sent(stamped: &Stamped, response: proto::SendMessageResponse, context: &Context) -> Result<Sent> {
     let Some(entry) = response.entries.into_iter().next() else {
         return Err(unanswered(response.status.as_ref(), context));
     };
@@ -283,7 +295,8 @@ mod tests {
             born_host: "host".into(),
             transactional: false,
         };
-        sent(&stamped, proto::SendMessageResponse { status: status(overall), entries }, &context())
+        let response = proto::SendMessageResponse { status: status(overall), entries };
+        sent(&stamped, &response.encode_to_vec(), &context())
     }
 
     #[test]

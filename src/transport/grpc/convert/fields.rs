@@ -2,7 +2,7 @@
 //!
 //! What is read here is also read by the generated code, which judges: whatever is unusual is [`Odd`], and left to it.
 
-use crate::model::Span;
+use crate::model::Place;
 
 /// Something that the generated code shall judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,13 +13,13 @@ pub(super) struct Odd;
 pub(super) enum Value {
     Varint(u64),
     /// A string, bytes, or a message.
-    Long(Span),
+    Long(Place),
     /// A fixed number: no field that is read here has one.
     Fixed,
 }
 
 impl Value {
-    pub(super) fn span(self) -> Result<Span, Odd> {
+    pub(super) fn span(self) -> Result<Place, Odd> {
         if let Self::Long(span) = self { Ok(span) } else { Err(Odd) }
     }
 
@@ -47,7 +47,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Those of a message that is a field itself.
-    pub(super) fn within(frame: &'a [u8], span: Span) -> Self {
+    pub(super) fn within(frame: &'a [u8], span: Place) -> Self {
         let range = span.range();
         Self { frame, at: range.start, end: range.end.min(frame.len()) }
     }
@@ -73,9 +73,9 @@ impl<'a> Fields<'a> {
         Ok(Some((number, value)))
     }
 
-    fn skip(&mut self, length: usize) -> Result<Span, Odd> {
+    fn skip(&mut self, length: usize) -> Result<Place, Odd> {
         let end = self.at.checked_add(length).filter(|&end| end <= self.end).ok_or(Odd)?;
-        let span = Span::new(self.at, end).ok_or(Odd)?;
+        let span = Place::new(self.at, end).ok_or(Odd)?;
         self.at = end;
         Ok(span)
     }
@@ -117,11 +117,15 @@ pub(super) fn put(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// What stands before the bytes of a field with a length. Numbers up to 15 take one byte.
+/// What stands before the bytes of a field with a length.
 pub(super) fn put_head(out: &mut Vec<u8>, number: u8, length: usize) {
-    debug_assert!(number < 16, "field {number} needs a longer key");
-    out.push(number << 3 | 2);
+    put_varint(out, u64::from(number) << 3 | 2);
     put_varint(out, length as u64);
+}
+
+pub(super) fn put_number(out: &mut Vec<u8>, number: u8, value: u64) {
+    put_varint(out, u64::from(number) << 3);
+    put_varint(out, value);
 }
 
 pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
@@ -132,7 +136,7 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-/// Bytes that [`put`] writes.
+/// Bytes that [`put`] writes for a number up to 15.
 pub(super) fn size(length: usize) -> usize {
     1 + varint_size(length as u64) + length
 }
@@ -175,7 +179,7 @@ mod tests {
         let fields = all(&frame).unwrap();
         assert_eq!(fields.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 3, 4]);
         assert_eq!((fields[0].1, text(&frame, fields[2].1)), (Value::Varint(150), Ok("x")));
-        assert_eq!(text(&[0x0A, 1, 0xFF], Value::Long(Span::new(2, 3).unwrap())), Err(Odd));
+        assert_eq!(text(&[0x0A, 1, 0xFF], Value::Long(Place::new(2, 3).unwrap())), Err(Odd));
     }
 
     proptest! {

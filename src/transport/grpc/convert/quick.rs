@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::{Held, Message, MessageParts, Offset, Properties, Span};
+use crate::model::{Held, Message, MessageParts, Offset, Place, Properties};
 use crate::proto;
 use crate::transport::ReceiveFrame;
 use crate::transport::grpc::convert::fields::{Fields, Odd, Value, text};
@@ -26,7 +26,7 @@ pub(crate) fn quick_message(frame: &Bytes, reading: &Reading) -> Option<ReceiveF
 }
 
 /// Where the message of an answer lies; an answer has one content.
-fn the_message(frame: &[u8]) -> Result<Span, Odd> {
+fn the_message(frame: &[u8]) -> Result<Place, Odd> {
     const MESSAGE: u32 = 2;
     let mut fields = Fields::of(frame);
     let (number, value) = fields.next()?.ok_or(Odd)?;
@@ -36,14 +36,14 @@ fn the_message(frame: &[u8]) -> Result<Span, Odd> {
 
 /// The fields of `Message`.
 struct Outline {
-    system: Span,
-    body: Span,
+    system: Place,
+    body: Place,
     properties: Properties,
 }
 
 impl Outline {
-    fn read(frame: &[u8], message: Span) -> Result<Self, Odd> {
-        let (mut system, mut body, mut pairs) = (None, Span::default(), Vec::new());
+    fn read(frame: &[u8], message: Place) -> Result<Self, Odd> {
+        let (mut system, mut body, mut pairs) = (None, Place::default(), Vec::new());
         let mut fields = Fields::within(frame, message);
         while let Some((number, value)) = fields.next()? {
             match number {
@@ -66,7 +66,7 @@ impl Outline {
 }
 
 /// One entry of the map of user properties, unless it is the server's own.
-fn property(frame: &[u8], entry: Span) -> Result<Option<(String, String)>, Odd> {
+fn property(frame: &[u8], entry: Place) -> Result<Option<(String, String)>, Odd> {
     let (mut name, mut content) = ("", "");
     let mut fields = Fields::within(frame, entry);
     while let Some((number, value)) = fields.next()? {
@@ -84,8 +84,8 @@ fn property(frame: &[u8], entry: Span) -> Result<Option<(String, String)>, Odd> 
 struct System<'a> {
     tag: Option<&'a str>,
     keys: Vec<String>,
-    message_id: (&'a str, Span),
-    handle: (&'a str, Span),
+    message_id: (&'a str, Place),
+    handle: (&'a str, Place),
     message_type: i32,
     born_timestamp: Option<prost_types::Timestamp>,
     born_host: &'a str,
@@ -100,7 +100,7 @@ struct System<'a> {
 }
 
 impl<'a> System<'a> {
-    fn read(frame: &'a [u8], span: Span) -> Result<Self, Odd> {
+    fn read(frame: &'a [u8], span: Place) -> Result<Self, Odd> {
         let mut system = Self::default();
         let mut fields = Fields::within(frame, span);
         while let Some((number, value)) = fields.next()? {

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use crate::model::{ClientKind, ClientSettings, Endpoint, Filter, Held, Subscription};
 use crate::proto::{self, Language};
 use crate::transport::grpc::convert::route::proto_endpoints;
-use crate::transport::grpc::convert::value::{
-    client_type, filter_type, proto_duration, proto_message_type, proto_timestamp,
-};
-use crate::transport::{DeliveryAttempts, InvisibleChange, ReceiveRequest, Scope, Stamped};
+use crate::transport::grpc::convert::value::{client_type, filter_type, proto_duration};
+use crate::transport::{DeliveryAttempts, InvisibleChange, ReceiveRequest, Scope};
 
 /// Writes the requests of one client identity.
 #[derive(Debug, Clone)]
@@ -139,40 +137,6 @@ impl Requests {
             lite_topic: None,
         }
     }
-
-    /// One message per request: for a batch the server gives one result, and loses the order of message groups (C.1).
-    pub(crate) fn send(&self, stamped: &Stamped) -> proto::SendMessageRequest {
-        proto::SendMessageRequest { messages: vec![self.message(stamped)] }
-    }
-
-    /// The body is shared, not copied. It is sent as it is: what a compressing client may send is not what all read (B.4).
-    fn message(&self, stamped: &Stamped) -> proto::Message {
-        let message = &stamped.message;
-        let message_type = match message.message_type() {
-            _ if stamped.transactional => proto::MessageType::Transaction,
-            kind => proto_message_type(kind),
-        };
-        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        proto::Message {
-            topic: self.resource(message.topic()),
-            user_properties: message.properties().iter().map(owned).collect(),
-            system_properties: Some(proto::SystemProperties {
-                tag: message.get_tag().map(str::to_owned),
-                keys: message.get_keys().to_vec(),
-                message_id: (*stamped.id).to_owned(),
-                body_encoding: proto::Encoding::Identity as i32,
-                message_type: message_type as i32,
-                born_timestamp: Some(proto_timestamp(stamped.born)),
-                born_host: (*stamped.born_host).to_owned(),
-                delivery_timestamp: message.get_deliver_at().map(proto_timestamp),
-                message_group: message.get_message_group().map(str::to_owned),
-                trace_context: message.get_trace_context().map(str::to_owned),
-                priority: message.get_priority(),
-                ..proto::SystemProperties::default()
-            }),
-            body: message.body().clone(),
-        }
-    }
 }
 
 fn filter_expression(filter: &Filter) -> proto::FilterExpression {
@@ -183,12 +147,21 @@ fn filter_expression(filter: &Filter) -> proto::FilterExpression {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
+    use bytes::Bytes;
+    use prost::Message as _;
+
     use super::*;
     use crate::model::OutboundMessage;
+    use crate::transport::Stamped;
     use crate::transport::grpc::convert::message::{Reading, read};
+    use crate::transport::grpc::convert::written::Written;
 
     fn requests() -> Requests {
         Requests::new("ns".into(), &[Endpoint::new("proxy", 8081)], "host@1@2@3", "5.5.0")
+    }
+
+    fn read_back(written: &Written) -> proto::SendMessageRequest {
+        proto::SendMessageRequest::decode(Bytes::from([&written.head[..], &written.tail[..]].concat())).unwrap()
     }
 
     fn scope() -> Scope {
@@ -285,8 +258,8 @@ mod tests {
             born_host: "here".into(),
             transactional: false,
         };
-        let wire = requests().send(&stamped).messages.remove(0);
-        assert_eq!(wire.body.as_ptr(), body, "shared, not copied");
+        let wire = read_back(&requests().send(&stamped)).messages.remove(0);
+        assert_eq!(requests().send(&stamped).tail.as_ptr(), body, "shared, not copied");
         let reading = Reading {
             topic: "orders".into(),
             broker: None,
@@ -314,7 +287,7 @@ mod tests {
             born_host: "here".into(),
             transactional: true,
         };
-        let wire = requests().send(&stamped).messages.remove(0);
+        let wire = read_back(&requests().send(&stamped)).messages.remove(0);
         assert_eq!(wire.system_properties.unwrap().message_type, proto::MessageType::Transaction as i32);
     }
 }
