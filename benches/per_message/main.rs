@@ -37,7 +37,7 @@ mod wire;
 
 use std::time::Duration;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 
 fn short() -> Criterion {
     Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3))
@@ -48,4 +48,15 @@ criterion_group! {
     config = short();
     targets = stream::bench, convert::bench, stored::bench, tracker::bench
 }
-criterion_main!(benches);
+
+/// `once WHAT COUNT` runs one bench without measuring it, for what counts instructions: those of two counts, subtracted.
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match &arguments[1..] {
+        [once, what, count, ..] if once == "once" => stream::once(what, count.parse().expect("a number")),
+        _ => {
+            benches();
+            Criterion::default().configure_from_args().final_summary();
+        }
+    }
+}

@@ -28,6 +28,18 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// One of the benches, not measured.
+pub(crate) fn once(what: &str, count: u64) {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    match what {
+        "wire" => drop(runtime.block_on(wire_alone(count))),
+        "drop" => drop(run(&runtime, count, dropped)),
+        "sink" => drop(run(&runtime, count, by_sink)),
+        "each" => drop(run(&runtime, count, each)),
+        other => panic!("{other}: no such bench; wire, drop, sink or each"),
+    }
+}
+
 fn run<F: Future<Output = ()>>(runtime: &Runtime, count: u64, work: fn(SimpleConsumer, usize) -> F) -> Duration {
     runtime.block_on(async {
         let consumer = consumer().await;

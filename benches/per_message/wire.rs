@@ -9,18 +9,18 @@ use futures::stream;
 use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{ClientSettings, Endpoint, Message, Permission, Route, RouteQueue, ServerSettings};
+use crate::model::{ClientSettings, Endpoint, Held, Message, Permission, Route, RouteQueue, ServerSettings};
 use crate::proto;
 use crate::transport::grpc::convert::{Reading, receive_frame};
 use crate::transport::{
-    Call, DeliveryAttempts, Held, Incoming, InvisibleChange, Presence, PresenceLink, ReceiveFrame, ReceiveRequest,
-    Receiving, Routing, Scope, Sending, Sent, ServerCommand, Stamped,
+    Call, DeliveryAttempts, Incoming, InvisibleChange, Presence, PresenceLink, ReceiveFrame, ReceiveRequest, Receiving,
+    Routing, Scope, Sending, Sent, ServerCommand, Stamped,
 };
 
 #[derive(Debug)]
 pub(crate) struct Instant32 {
     message: Message,
-    handle: Arc<str>,
+    held: Held,
 }
 
 impl Instant32 {
@@ -34,7 +34,7 @@ impl Instant32 {
         };
         let response = crate::convert::response(0, Bytes::from(vec![b'x'; 1024]));
         match receive_frame(response, &reading) {
-            Ok(Some(ReceiveFrame::Message { message, handle })) => Self { message, handle },
+            Ok(Some(ReceiveFrame::Message { message, held })) => Self { message, held },
             other => panic!("the model message is not one: {other:?}"),
         }
     }
@@ -79,8 +79,8 @@ impl Presence for Instant32 {
 
 impl Receiving for Instant32 {
     fn receive<'a>(&'a self, _: &'a Endpoint, request: &'a ReceiveRequest) -> Call<'a, Incoming<ReceiveFrame>> {
-        let (message, handle) = (self.message.clone(), Arc::clone(&self.handle));
-        let frame = move |_| Ok(ReceiveFrame::Message { message: message.clone(), handle: Arc::clone(&handle) });
+        let (message, held) = (self.message.clone(), self.held.clone());
+        let frame = move |_| Ok(ReceiveFrame::Message { message: message.clone(), held: held.clone() });
         let frames: Incoming<ReceiveFrame> = Box::pin(stream::iter((0..request.max_messages).map(frame)));
         Box::pin(async move { Ok(frames) })
     }
@@ -96,7 +96,7 @@ impl Receiving for Instant32 {
         held: &'a Held,
         _: InvisibleChange,
     ) -> Call<'a, Arc<str>> {
-        Box::pin(async move { Ok(Arc::clone(&held.handle)) })
+        Box::pin(async move { Ok(held.handle().into()) })
     }
 
     fn dead_letter<'a>(&'a self, _: &'a Endpoint, _: &'a Scope, _: &'a Held, _: DeliveryAttempts) -> Call<'a, ()> {

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use crate::error::AckError;
 use crate::lease::slab::SlotId;
 use crate::lease::terms::{Origin, Renewal};
-use crate::model::MessageId;
+use crate::model::Held;
 use crate::retry::Backoff;
-use crate::transport::Held;
 
 /// The result of a settlement.
 pub(super) type Settlement = Result<(), AckError>;
@@ -28,8 +27,7 @@ const RENEW_MARGIN: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(crate) struct Grant<'a> {
     pub(crate) origin: &'a Arc<Origin>,
-    pub(crate) message_id: MessageId,
-    pub(crate) handle: Arc<str>,
+    pub(crate) held: Held,
     pub(crate) delivery_attempt: u32,
     /// When the message arrived, by our clock. The server's count began a little earlier: a settlement in that last moment
     /// is sent and refused, a renewal comes long before it.
@@ -171,7 +169,7 @@ impl Lease {
             Renewal::Client | Renewal::Off => after(grant.leased_at, grant.invisible),
         };
         Self {
-            held: Some(Held { message_id: grant.message_id, handle: grant.handle }),
+            held: Some(grant.held),
             origin: grant.origin.id,
             delivery_attempt: grant.delivery_attempt,
             phase: Phase::Held,
@@ -240,9 +238,9 @@ impl Lease {
     }
 
     /// A change was granted: the lease goes on with a new handle (trap R6).
-    pub(super) fn renewed(&mut self, handle: Arc<str>, sent: &SentChange) {
+    pub(super) fn renewed(&mut self, handle: &str, sent: &SentChange) {
         if let Some(held) = &mut self.held {
-            held.handle = handle;
+            *held = held.renewed(handle);
         }
         self.span = sent.duration;
         self.expires = after(sent.at, sent.duration);

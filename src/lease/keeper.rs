@@ -114,6 +114,11 @@ impl Leases {
         Receipt::new(Arc::clone(&self.owner), id)
     }
 
+    /// Events are told from now on.
+    pub(crate) fn tell_events(&self) {
+        self.owner.shared.with(Table::tell_events);
+    }
+
     pub(crate) fn stats(&self) -> LeaseStats {
         self.owner.shared.with(|table| table.stats())
     }
@@ -132,6 +137,7 @@ impl Leases {
 
     async fn wait_until(&self, deadline: Duration, done: fn(LeaseStats) -> bool) -> bool {
         let shared = &self.owner.shared;
+        shared.with(Table::await_idle);
         let waiting = async {
             loop {
                 let mut changed = pin!(shared.idle.notified());

@@ -12,10 +12,10 @@ use futures_util::future::join_all;
 use crate::clock;
 use crate::error::{AckError, Error, ErrorKind, Result};
 use crate::lease::{Endpoints, Grant, LeaseEvent, LeaseOptions, Leases, Origin, Receipt, Renewal, Settled};
-use crate::model::Endpoint;
+use crate::model::{Endpoint, Held};
 use crate::task::{TaskGroup, panicked_tasks};
 use crate::transport::{
-    Call, DeliveryAttempts, Held, Incoming, InvisibleChange, ReceiveFrame, ReceiveRequest, Receiving, Scope,
+    Call, DeliveryAttempts, Incoming, InvisibleChange, ReceiveFrame, ReceiveRequest, Receiving, Scope,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +51,7 @@ impl Wire {
 }
 
 fn handles(held: &[Held]) -> Vec<String> {
-    held.iter().map(|held| held.handle.to_string()).collect()
+    held.iter().map(|held| held.handle().to_owned()).collect()
 }
 
 impl Receiving for Wire {
@@ -75,13 +75,13 @@ impl Receiving for Wire {
         change: InvisibleChange,
     ) -> Call<'a, Arc<str>> {
         Box::pin(async move {
-            self.answer(at, Seen::Change(held.handle.to_string(), change)).await?;
+            self.answer(at, Seen::Change(held.handle().to_owned(), change)).await?;
             Ok(format!("new-{}", self.handles.fetch_add(1, Ordering::Relaxed)).into())
         })
     }
 
     fn dead_letter<'a>(&'a self, at: &'a Endpoint, _: &'a Scope, held: &'a Held, _: DeliveryAttempts) -> Call<'a, ()> {
-        Box::pin(self.answer(at, Seen::DeadLetter(held.handle.to_string())))
+        Box::pin(self.answer(at, Seen::DeadLetter(held.handle().to_owned())))
     }
 }
 
@@ -145,6 +145,7 @@ impl Case {
             LeaseOptions { max_lease, ..LeaseOptions::default() },
             Box::new(move |event| sink.lock().unwrap().push(event)),
         );
+        leases.tell_events();
         Self { tasks, wire, map, leases, events, count: 0, start: clock::now() }
     }
 
@@ -159,8 +160,7 @@ impl Case {
         let origin = self.leases.origin(&Endpoint::new("proxy-a", 8081), &broker.into(), &scope);
         self.leases.register(Grant {
             origin: &origin,
-            message_id: format!("m{}", self.count).into(),
-            handle: self.count.to_string().into(),
+            held: Held::new(&format!("m{}", self.count), &self.count.to_string()),
             delivery_attempt: 1,
             leased_at: clock::now(),
             invisible: Duration::from_secs(30),

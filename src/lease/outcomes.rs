@@ -76,7 +76,7 @@ impl Table {
         // An empty handle is that of a failed change (trap R6): it does not tell whether the server acted.
         let failure = match result {
             Ok(handle) if !handle.is_empty() => {
-                lease.renewed(handle, &sent);
+                lease.renewed(&handle, &sent);
                 self.on_granted(id, sent.extension);
                 return self.proceed(id, now);
             }
@@ -193,8 +193,8 @@ impl Table {
         let Some(lease) = self.leases.get(id) else { return };
         self.stats.lost += 1;
         self.effects.lost.extend(lease.signal.as_ref().map(Arc::clone));
-        if let Some(held) = &lease.held {
-            let (topic, message_id) = (self.topic_of(lease), Arc::clone(&held.message_id));
+        if let (true, Some(held)) = (self.tells_events, &lease.held) {
+            let (topic, message_id) = (self.topic_of(lease), held.message_id().into());
             self.effects.events.push(LeaseEvent::Lost { topic, message_id });
         }
     }
@@ -237,11 +237,12 @@ impl Table {
 
     /// Frees what is done and looked at by nobody; a failure is told as an event then.
     pub(super) fn free_unobserved(&mut self, slot: Slot) {
-        if let Slot::Lease(id) = slot
+        if self.tells_events
+            && let Slot::Lease(id) = slot
             && let Some(lease) = self.leases.get(id)
             && let (Some(Err(error)), Some(held)) = (&lease.answer.result, &lease.held)
         {
-            let (topic, message_id) = (self.topic_of(lease), Arc::clone(&held.message_id));
+            let (topic, message_id) = (self.topic_of(lease), held.message_id().into());
             self.effects.events.push(LeaseEvent::NotSettled { topic, message_id, error: error.clone() });
         }
         self.free(slot);

@@ -14,8 +14,8 @@ use crate::lease::slab::SlotId;
 use crate::lease::table::{Slot, Table};
 use crate::lease::work::{AckBatch, Single, Work};
 use crate::lease::{LeaseOptions, Origin, Renewal};
-use crate::model::Endpoint;
-use crate::transport::{Held, Scope};
+use crate::model::{Endpoint, Held};
+use crate::transport::Scope;
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -145,8 +145,7 @@ impl World {
         self.handles.insert(Arc::clone(&message_id), Arc::clone(&handle));
         let id = self.table.register(Grant {
             origin: &Arc::clone(&self.origin),
-            message_id,
-            handle,
+            held: Held::new(&message_id, &handle),
             delivery_attempt: 1,
             leased_at: self.now,
             invisible: Duration::from_secs(15),
@@ -163,8 +162,13 @@ impl World {
                 Work::DeadLetter(single, _) => UnderWay::DeadLetter(single),
             };
             for held in held(&under_way) {
-                assert!(self.busy.insert(Arc::clone(&held.message_id)), "two requests for {}", held.message_id);
-                assert_eq!(self.handles[&held.message_id], held.handle, "a replaced handle of {}", held.message_id);
+                assert!(self.busy.insert(held.message_id().into()), "two requests for {}", held.message_id());
+                assert_eq!(
+                    &*self.handles[held.message_id()],
+                    held.handle(),
+                    "a replaced handle of {}",
+                    held.message_id()
+                );
             }
             self.under_way.push(under_way);
         }
@@ -174,7 +178,7 @@ impl World {
 
     fn answer(&mut self, under_way: UnderWay, outcome: u8) {
         for held in held(&under_way) {
-            self.busy.remove(&held.message_id);
+            self.busy.remove(held.message_id());
         }
         let (now, jitter) = (self.now, f64::from(outcome) / 256.0);
         match under_way {
@@ -189,7 +193,7 @@ impl World {
             UnderWay::Change(single) => {
                 let result = if outcome < 128 { Ok(self.handle()) } else { Err(error(outcome)) };
                 if let Ok(handle) = &result {
-                    self.handles.insert(Arc::clone(&single.held.message_id), Arc::clone(handle));
+                    self.handles.insert(single.held.message_id().into(), Arc::clone(handle));
                 }
                 self.table.on_changed(single.id, result, now, jitter);
             }

@@ -50,6 +50,10 @@ pub(crate) struct Table {
     pub(super) options: LeaseOptions,
     pub(super) stats: LeaseStats,
     pub(super) effects: Effects,
+    /// Somebody listens to events: until then none is made.
+    pub(super) tells_events: bool,
+    /// Somebody waits until nothing is queued.
+    idle_is_awaited: bool,
     /// The keeper runs, or was told to: it need not be told again.
     pub(super) keeper_awake: bool,
     keeper_wakes_at: Option<Instant>,
@@ -69,11 +73,22 @@ impl Table {
             options,
             stats: LeaseStats::default(),
             effects: Effects::default(),
+            tells_events: false,
+            idle_is_awaited: false,
             keeper_awake: true,
             keeper_wakes_at: None,
             closed: false,
             orphaned: false,
         }
+    }
+
+    pub(crate) fn tell_events(&mut self) {
+        self.tells_events = true;
+    }
+
+    /// From now on [`Effects::idle`] is told.
+    pub(crate) fn await_idle(&mut self) {
+        self.idle_is_awaited = true;
     }
 
     /// Once per receive, so that a message costs no comparison of strings. There are as many as endpoints × brokers ×
@@ -152,12 +167,12 @@ impl Table {
         let Some(lease) = self.leases.get_mut(id) else { return };
         self.stats.held -= 1;
         lease.phase = Phase::Abandoned;
-        let (lost, origin) = (lease.lost, lease.origin);
-        let message_id = lease.held.as_ref().map(|held| Arc::clone(&held.message_id));
-        if let (false, false, Some(message_id)) = (lost, closed, message_id) {
+        if let (false, false, Some(held)) = (lease.lost, closed, &lease.held) {
             self.stats.dropped += 1;
-            let topic = Arc::clone(&self.origins[origin as usize].scope.topic);
-            self.effects.events.push(LeaseEvent::Dropped { topic, message_id });
+            if self.tells_events {
+                let topic = Arc::clone(&self.origins[lease.origin as usize].scope.topic);
+                self.effects.events.push(LeaseEvent::Dropped { topic, message_id: held.message_id().into() });
+            }
         }
         self.free_if_abandoned(id);
         self.note_idle();
@@ -396,7 +411,7 @@ impl Table {
     }
 
     pub(super) fn note_idle(&mut self) {
-        self.effects.idle |= self.stats.queued == 0;
+        self.effects.idle |= self.idle_is_awaited && self.stats.queued == 0;
     }
 }
 

@@ -10,8 +10,8 @@ use crate::lease::slab::SlotId;
 use crate::lease::table::{Effects, Slot, Table};
 use crate::lease::work::{AckBatch, Single, Work};
 use crate::lease::{LeaseEvent, LeaseOptions, Origin, Renewal};
-use crate::model::Endpoint;
-use crate::transport::{Held, InvisibleChange, Scope};
+use crate::model::{Endpoint, Held};
+use crate::transport::{InvisibleChange, Scope};
 
 const JITTER: f64 = 0.0;
 
@@ -34,6 +34,7 @@ impl Case {
 
     fn with_max_lease(max_lease: Duration) -> Self {
         let mut table = Table::new(LeaseOptions { max_lease, max_attempts: 16 });
+        table.tell_events();
         let scope = Scope { group: "g".into(), topic: "t".into() };
         let origin = table.origin(&Endpoint::new("proxy-a", 8081), &"broker-a".into(), &scope);
         #[allow(clippy::disallowed_methods, reason = "any starting point will do")]
@@ -51,8 +52,7 @@ impl Case {
         self.count += 1;
         self.table.register(Grant {
             origin,
-            message_id: format!("m{}", self.count).into(),
-            handle: format!("{}", self.count).into(),
+            held: Held::new(&format!("m{}", self.count), &self.count.to_string()),
             delivery_attempt: 3,
             leased_at: self.now,
             invisible: s(30),
@@ -136,7 +136,7 @@ impl Case {
 }
 
 fn handles(held: &[Held]) -> Vec<&str> {
-    held.iter().map(|held| &*held.handle).collect()
+    held.iter().map(|held| held.handle()).collect()
 }
 
 fn expired() -> Error {
@@ -325,7 +325,7 @@ fn r6_a_renewed_lease_is_settled_by_its_new_handle() {
     case.quiet();
     assert_eq!(case.wakes_in(), Some(s(20)), "a third before the end");
     let (single, change) = case.at(20).change();
-    assert_eq!((&*single.held.handle, change), ("1", InvisibleChange { duration: s(30), suspend: false }));
+    assert_eq!((single.held.handle(), change), ("1", InvisibleChange { duration: s(30), suspend: false }));
     case.changed(&single, Ok("1b"));
     case.at(39).quiet();
     case.settle(id, Action::Ack);
@@ -371,7 +371,7 @@ fn r6_a_refused_renewal_keeps_the_handle_and_is_tried_again() {
         case.changed(&single, Err(error));
         case.quiet();
         let (single, _) = case.at(21).change();
-        assert_eq!(&*single.held.handle, "1");
+        assert_eq!(single.held.handle(), "1");
         case.changed(&single, Err(refused()));
         case.at(29).quiet();
         case.settle(id, Action::Ack);
@@ -529,12 +529,12 @@ fn an_extension_waits_for_the_renewal_under_way_and_sets_handle_and_deadline() {
     case.quiet();
     case.changed(&renewal, Ok("1b"));
     let (extension, change) = case.change();
-    assert_eq!((&*extension.held.handle, change.duration, change.suspend), ("1b", s(600), false));
+    assert_eq!((extension.held.handle(), change.duration, change.suspend), ("1b", s(600), false));
     case.changed(&extension, Ok("1c"));
     assert_eq!(case.extension(ticket), Some(Ok(())));
     case.at(419).quiet();
     let (renewal, change) = case.at(420).change();
-    assert_eq!((&*renewal.held.handle, change.duration), ("1c", s(30)), "renewal goes on, to what it was");
+    assert_eq!((renewal.held.handle(), change.duration), ("1c", s(30)), "renewal goes on, to what it was");
 }
 
 #[test]
@@ -545,12 +545,12 @@ fn a_settlement_waits_for_the_extensions_before_it() {
     case.settle(id, Action::Nack(s(5)));
     for (handle, new, seconds) in [("1", "1b", 40), ("1b", "1c", 50)] {
         let (single, change) = case.change();
-        assert_eq!((&*single.held.handle, change.duration), (handle, s(seconds)));
+        assert_eq!((single.held.handle(), change.duration), (handle, s(seconds)));
         case.quiet();
         case.changed(&single, Ok(new));
     }
     let (nack, change) = case.change();
-    assert_eq!((&*nack.held.handle, change.duration), ("1c", s(5)));
+    assert_eq!((nack.held.handle(), change.duration), ("1c", s(5)));
     case.changed(&nack, Ok("gone"));
     assert_eq!(tickets.map(|ticket| case.extension(ticket)), [Some(Ok(())), Some(Ok(()))]);
     assert_eq!(case.answer(id), Some(Ok(())));
@@ -793,18 +793,30 @@ fn the_keeper_is_woken_once_for_many_settlements_and_for_an_earlier_timer() {
     let _ = case.lease(Renewal::Client);
     assert!(!case.effects().wake_keeper, "it wakes up early enough");
     let origin = Arc::clone(&case.origin);
-    let (message_id, handle, leased_at) = ("m".into(), "h".into(), case.now);
+    let leased_at = case.now;
     let renewal = Renewal::Off;
     let _ = case.table.register(Grant {
         origin: &origin,
-        message_id,
-        handle,
+        held: Held::new("m", "h"),
         delivery_attempt: 1,
         leased_at,
         invisible: s(10),
         renewal,
     });
     assert!(case.effects().wake_keeper, "an earlier end than any known");
+}
+
+#[test]
+fn no_event_is_made_before_somebody_listens() {
+    let mut case = Case::new();
+    case.table.tells_events = false;
+    let ids = [case.lease(Renewal::Client), case.lease(Renewal::Client)];
+    case.table.abandon(ids[0]);
+    assert!(case.events().is_empty());
+    assert_eq!(case.table.stats().dropped, 1, "it is counted all the same");
+    case.table.tell_events();
+    case.table.abandon(ids[1]);
+    assert_eq!(case.events().len(), 1);
 }
 
 #[test]

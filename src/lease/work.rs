@@ -8,7 +8,8 @@ use crate::lease::lanes::{BATCH, LaneId};
 use crate::lease::slab::SlotId;
 use crate::lease::table::Table;
 use crate::lease::terms::Origin;
-use crate::transport::{DeliveryAttempts, Held, InvisibleChange};
+use crate::model::Held;
+use crate::transport::{DeliveryAttempts, InvisibleChange};
 
 /// A released message comes back after this. 1 s is what Apache's proxy itself uses to hand messages back, so every server
 /// version takes it; 0 comes back hardly sooner (2.1 s on 5.5.0: the broker looks once a second).

@@ -83,10 +83,6 @@ impl Message {
         either!(self, parts => &parts.id, pulled => pulled.id())
     }
 
-    pub(crate) fn shared_id(&self) -> MessageId {
-        either!(self, parts => Arc::clone(&parts.id), pulled => pulled.id().into())
-    }
-
     /// The topic it was asked for under.
     #[must_use]
     pub fn topic(&self) -> &str {

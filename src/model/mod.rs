@@ -6,6 +6,7 @@ mod checkpoint_text;
 mod credentials;
 mod endpoint;
 mod group;
+mod held;
 mod json;
 mod limits;
 mod message;
@@ -35,6 +36,7 @@ pub(crate) use checkpoint_text::{
 };
 pub(crate) use endpoint::{AccessPoint, Scheme};
 pub(crate) use group::{FilterKind, Subscription};
+pub(crate) use held::{Held, Place};
 pub(crate) use json::{Json, Quoted};
 pub(crate) use message::{MessageId, MessageParts};
 pub(crate) use pulled::{Chunk, Record, Source, Span};

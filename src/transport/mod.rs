@@ -24,7 +24,7 @@ pub(crate) use pulling::{ConsumeKind, GroupProfile, PullOutcome, PullRequest, Pu
 
 use crate::error::Result;
 use crate::model::{
-    ClientSettings, Endpoint, Filter, Message, MessageId, Offset, OutboundMessage, Route, ServerSettings,
+    ClientSettings, Endpoint, Filter, Held, Message, MessageId, Offset, OutboundMessage, Route, ServerSettings,
 };
 
 /// One request under way. One box per RPC is nothing beside the RPC.
@@ -137,13 +137,6 @@ pub(crate) struct Scope {
     pub(crate) topic: Arc<str>,
 }
 
-/// A message held under a lease, as the server names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Held {
-    pub(crate) message_id: MessageId,
-    pub(crate) handle: Arc<str>,
-}
-
 /// What a change of the invisible duration asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InvisibleChange {
@@ -177,8 +170,8 @@ pub(crate) struct ReceiveRequest {
 /// What a receive yields.
 #[derive(Debug)]
 pub(crate) enum ReceiveFrame {
-    /// A message and the handle to settle it by.
-    Message { message: Message, handle: Arc<str> },
+    /// A message and what to settle it by.
+    Message { message: Message, held: Held },
     /// There is none; the text tells "no new message" (the poll lasted) from "no match message" (at once).
     Empty { text: String },
     /// When the server wrote this answer, by its clock.

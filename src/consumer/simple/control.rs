@@ -121,7 +121,9 @@ impl SimpleControl {
     /// What happens beside the messages, from now on. Bounded: a reader that does not keep up misses events, and sees how
     /// many by [`Events::missed`].
     pub fn events(&self) -> Events {
-        self.core.hub.subscribe()
+        let events = self.core.hub.subscribe();
+        self.core.intake.leases.tell_events();
+        events
     }
 
     /// How well this consumer is connected, as a watch.

@@ -14,7 +14,7 @@ use crate::consumer::simple::planner::{Begun, Outcome, Step};
 use crate::consumer::simple::subscriptions::Subscriptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{Grant, Leases, Origin, Renewal};
-use crate::model::{Endpoint, Message};
+use crate::model::{Endpoint, Held, Message};
 use crate::session::Session;
 use crate::transport::{ReceiveFrame, ReceiveRequest, Receiving, Scope};
 
@@ -137,9 +137,9 @@ impl Intake {
                     self.session.report(&at, &error);
                     return Err(error);
                 }
-                Some(Ok(ReceiveFrame::Message { message, handle })) => {
+                Some(Ok(ReceiveFrame::Message { message, held })) => {
                     let delivery =
-                        self.lease(&origin, message, handle, now, self.options.invisible, self.options.renewal);
+                        self.lease(&origin, message, held, now, self.options.invisible, self.options.renewal);
                     if version != self.subscriptions.version() && !self.is_wanted(&request) {
                         delivery.release(); // asked for before the subscription was changed
                         continue;
@@ -191,15 +191,14 @@ impl Intake {
         &self,
         origin: &Arc<Origin>,
         message: Message,
-        handle: Arc<str>,
+        held: Held,
         leased_at: Instant,
         invisible: Duration,
         renewal: Renewal,
     ) -> Delivery {
         let receipt = self.leases.register(Grant {
             origin,
-            message_id: message.shared_id(),
-            handle,
+            held,
             delivery_attempt: message.delivery_attempt(),
             leased_at,
             invisible: message.invisible_duration().unwrap_or(invisible),

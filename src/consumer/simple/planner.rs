@@ -96,6 +96,8 @@ pub(crate) struct Planner {
     /// Bytes of a message, smoothed, leaning to the larger; unknown before the first.
     weight: Option<usize>,
     paused: bool,
+    /// The last look found no room for a receive.
+    starved: bool,
 }
 
 impl Planner {
@@ -111,6 +113,7 @@ impl Planner {
             reserved: 0,
             weight: None,
             paused: false,
+            starved: false,
         }
     }
 
@@ -150,6 +153,7 @@ impl Planner {
     /// What to do at `now`; a `Receive` counts as under way from here on.
     pub(crate) fn next(&mut self, now: Instant) -> (Step, Option<Begun>) {
         let max = self.room();
+        self.starved = max == 0;
         if self.paused || max == 0 || self.under_way >= self.bounds.receives {
             return (Step::Wait, None);
         }
@@ -224,12 +228,14 @@ impl Planner {
         fits
     }
 
-    /// A buffered message was handed out or released. `true`: there is room again for a receive.
+    /// A buffered message was handed out or released. `true`: [`next`](Self::next) found no room for a receive, and now there
+    /// is some.
     pub(crate) fn on_taken(&mut self, bytes: usize) -> bool {
-        let before = self.room();
         self.held_messages = self.held_messages.saturating_sub(1);
         self.held_bytes = self.held_bytes.saturating_sub(bytes);
-        before == 0 && self.room() > 0
+        let has_room = self.starved && self.room() > 0;
+        self.starved &= !has_room;
+        has_room
     }
 
     /// A receive ended. An error that no retry can mend is given back.

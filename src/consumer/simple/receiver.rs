@@ -162,9 +162,9 @@ impl Worker {
         while let Some(frame) = frames.next().await {
             let now = *leased_at.get_or_insert_with(clock::now);
             match frame {
-                Ok(ReceiveFrame::Message { message, handle }) => {
+                Ok(ReceiveFrame::Message { message, held }) => {
                     counted.arrives();
-                    let delivery = self.intake.lease(&origin, message, handle, now, invisible, Renewal::Off);
+                    let delivery = self.intake.lease(&origin, message, held, now, invisible, Renewal::Off);
                     arrived.0.push(delivery);
                 }
                 Ok(ReceiveFrame::Empty { text }) => tracing::trace!(topic = %begun.source.topic, text, "no message"),

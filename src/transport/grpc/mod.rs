@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Operation, Result};
-use crate::model::{ClientSettings, Credentials, Endpoint, Limits, Route, Scheme};
+use crate::model::{ClientSettings, Credentials, Endpoint, Held, Limits, Route, Scheme};
 use crate::proto;
 use crate::transport::grpc::channel::Channels;
 use crate::transport::grpc::convert::Context;
@@ -29,8 +29,8 @@ use crate::transport::grpc::headers::Headers;
 use crate::transport::grpc::rpc::method;
 use crate::transport::tls::TlsOptions;
 use crate::transport::{
-    Call, DeliveryAttempts, Held, Incoming, InvisibleChange, Presence, PresenceLink, ReceiveFrame, ReceiveRequest,
-    Receiving, Routing, Scope, Sending, Sent, Stamped,
+    Call, DeliveryAttempts, Incoming, InvisibleChange, Presence, PresenceLink, ReceiveFrame, ReceiveRequest, Receiving,
+    Routing, Scope, Sending, Sent, Stamped,
 };
 
 /// What a gRPC wire is made from; it belongs to one client identity.
@@ -139,9 +139,8 @@ impl Receiving for GrpcWire {
     fn ack<'a>(&'a self, at: &'a Endpoint, scope: &'a Scope, entries: &'a [Held]) -> Call<'a, Vec<Result<()>>> {
         Box::pin(async move {
             let context = Context::new(Operation::Ack, at).scope(scope);
-            let answer: proto::AckMessageResponse =
-                self.unary(&context, method::ACK, self.requests.ack(scope, entries)).await?;
-            Ok(convert::ack_answers(entries, &answer, &context))
+            let answer = self.exchange_bytes(&context, method::ACK, self.requests.ack(scope, entries)).await?;
+            convert::acked(entries, &answer, &context)
         })
     }
 
@@ -181,8 +180,8 @@ impl Sending for GrpcWire {
     fn send<'a>(&'a self, at: &'a Endpoint, stamped: &'a Stamped) -> Call<'a, Sent> {
         Box::pin(async move {
             let context = Context::new(Operation::Send, at).topic(&stamped.message.shared_topic());
-            let answer = self.unary(&context, method::SEND, self.requests.send(stamped)).await?;
-            convert::sent(stamped, answer, &context)
+            let answer = self.exchange_bytes(&context, method::SEND, self.requests.send(stamped)).await?;
+            convert::sent(stamped, &answer, &context)
         })
     }
 }

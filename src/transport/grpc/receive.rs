@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use futures_core::Stream;
 use pin_project::pin_project;
 use prost::Message as _;
@@ -20,10 +20,10 @@ use tonic_prost::ProstEncoder;
 use crate::clock;
 use crate::error::{ErrorKind, Operation, Result};
 use crate::model::Endpoint;
-use crate::proto;
+use crate::proto::{self, receive_message_response::Content};
 use crate::transport::grpc::GrpcWire;
 use crate::transport::grpc::convert::Context;
-use crate::transport::grpc::convert::{Damaged, Reading, damaged_frame, receive_frame};
+use crate::transport::grpc::convert::{Damaged, Reading, damaged_frame, quick_message, receive_frame};
 use crate::transport::grpc::failure::{failed, no_answer};
 use crate::transport::grpc::peer::Peer;
 use crate::transport::grpc::rpc::{method, ready};
@@ -79,7 +79,7 @@ impl GrpcWire {
 #[pin_project]
 struct ReceiveStream {
     /// `None`: it has ended.
-    frames: Option<Streaming<Received>>,
+    frames: Option<Streaming<Bytes>>,
     /// Whether the server has said what came of it: a message, or a status.
     has_answer: bool,
     #[pin]
@@ -154,7 +154,7 @@ enum Next {
 }
 
 fn next_item(
-    received: Option<Result<Received, Status>>,
+    received: Option<Result<Bytes, Status>>,
     has_answer: &mut bool,
     reading: &Reading,
     context: &Context,
@@ -162,15 +162,15 @@ fn next_item(
     within: Duration,
 ) -> Next {
     let frame = match received {
-        Some(Ok(Received::Whole(response))) => {
-            let is_timestamp =
-                matches!(response.content, Some(proto::receive_message_response::Content::DeliveryTimestamp(_)));
-            *has_answer |= !is_timestamp;
-            receive_frame(response, reading)
-        }
-        Some(Ok(Received::Damaged(damaged))) => {
-            *has_answer = true;
-            Ok(Some(damaged_frame(damaged, reading)))
+        Some(Ok(frame)) => {
+            if let Some(message) = quick_message(&frame, reading) {
+                *has_answer = true;
+                return Next::Item(message);
+            }
+            match read_frame(frame, has_answer, reading) {
+                Ok(frame) => frame,
+                Err(status) => return Next::Last(Some(Err(failed(context, status, peer, within)))),
+            }
         }
         Some(Err(status)) => return Next::Last(Some(Err(failed(context, status, peer, within)))),
         None if *has_answer => return Next::Last(None),
@@ -186,21 +186,34 @@ fn next_item(
     }
 }
 
-/// A frame as it came.
-#[allow(clippy::large_enum_variant, reason = "the large one is what nearly every frame is")]
-enum Received {
-    Whole(proto::ReceiveMessageResponse),
-    Damaged(Damaged),
+/// A frame that is not simply a message. One that does not decode is an item and not the end of the stream, which would take
+/// its neighbours with it (trap R12).
+fn read_frame(
+    frame: Bytes,
+    has_answer: &mut bool,
+    reading: &Reading,
+) -> Result<Result<Option<ReceiveFrame>, proto::Status>, Status> {
+    match proto::ReceiveMessageResponse::decode(frame.clone()) {
+        Ok(response) => {
+            *has_answer |= !matches!(response.content, Some(Content::DeliveryTimestamp(_)));
+            Ok(receive_frame(response, reading))
+        }
+        Err(reason) => {
+            let damaged = Damaged::salvage(frame, reason)
+                .map_err(|reason| Status::internal(format!("cannot decode the answer: {reason}")))?;
+            *has_answer = true;
+            Ok(Ok(Some(damaged_frame(damaged, reading))))
+        }
+    }
 }
 
-/// As tonic's for prost, but a message that does not decode is an item and not the end of the stream, which would take its
-/// neighbours with it (trap R12).
+/// Gives each frame as a slice of what arrived; a body becomes a slice of that, without a copy.
 #[derive(Debug, Clone, Copy)]
 struct ReceiveCodec;
 
 impl Codec for ReceiveCodec {
     type Encode = proto::ReceiveMessageRequest;
-    type Decode = Received;
+    type Decode = Bytes;
     type Encoder = ProstEncoder<proto::ReceiveMessageRequest>;
     type Decoder = Self;
 
@@ -215,19 +228,11 @@ impl Codec for ReceiveCodec {
 }
 
 impl Decoder for ReceiveCodec {
-    type Item = Received;
+    type Item = Bytes;
     type Error = Status;
 
-    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Received>, Status> {
-        // The frame as a slice of what arrived: the body becomes a slice of that, without a copy.
-        let frame = source.copy_to_bytes(source.remaining());
-        match proto::ReceiveMessageResponse::decode(frame.clone()) {
-            Ok(response) => Ok(Some(Received::Whole(response))),
-            Err(reason) => match Damaged::salvage(frame, reason) {
-                Ok(damaged) => Ok(Some(Received::Damaged(damaged))),
-                Err(reason) => Err(Status::internal(format!("cannot decode the answer: {reason}"))),
-            },
-        }
+    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(source.copy_to_bytes(source.remaining())))
     }
 }
 

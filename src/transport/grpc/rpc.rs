@@ -3,7 +3,9 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use bytes::{Buf, BufMut, Bytes};
 use tonic::client::Grpc;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Extensions, Request, Status};
@@ -13,7 +15,7 @@ use crate::clock;
 use crate::error::{ErrorKind, Operation, Result, millis};
 use crate::transport::grpc::GrpcWire;
 use crate::transport::grpc::channel::Connection;
-use crate::transport::grpc::convert::Context;
+use crate::transport::grpc::convert::{Context, Written};
 use crate::transport::grpc::failure::{WorkerGone, cause, failed, no_answer};
 use crate::transport::grpc::peer::Phase;
 
@@ -42,12 +44,38 @@ impl GrpcWire {
         Q: prost::Message + 'static,
         A: prost::Message + Default + 'static,
     {
+        self.exchange(context, method, question, ProstCodec::<Q, A>::new()).await
+    }
+
+    /// As [`unary`](Self::unary), of bytes to bytes.
+    pub(crate) async fn exchange_bytes(
+        &self,
+        context: &Context,
+        method: &'static str,
+        question: Written,
+    ) -> Result<Bytes> {
+        let size = question.len();
+        self.exchange(context, method, question, BytesCodec { size }).await
+    }
+
+    async fn exchange<C>(
+        &self,
+        context: &Context,
+        method: &'static str,
+        question: C::Encode,
+        codec: C,
+    ) -> Result<C::Decode>
+    where
+        C: Codec,
+        C::Encode: Sync + 'static,
+        C::Decode: Sync + 'static,
+    {
         let deadline = self.request_timeout;
         let connection = self.connection(context)?;
         let request = self.request(question, Some(deadline));
         let answer = self.call(context, &connection, deadline, async move |mut grpc: Grpc<Channel>| {
             ready(&mut grpc).await?;
-            grpc.unary(request, PathAndQuery::from_static(method), ProstCodec::<Q, A>::new()).await
+            grpc.unary(request, PathAndQuery::from_static(method), codec).await
         });
         Ok(answer.await?.into_inner())
     }
@@ -100,6 +128,58 @@ impl GrpcWire {
             }
             None => Err(no_answer(context, deadline)),
         }
+    }
+}
+
+/// Sends what was written already, and gives the answer as it came.
+#[derive(Debug, Clone, Copy)]
+struct BytesCodec {
+    /// Of the request.
+    size: usize,
+}
+
+impl Codec for BytesCodec {
+    type Encode = Written;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        *self
+    }
+
+    fn decoder(&mut self) -> Self {
+        *self
+    }
+}
+
+impl Encoder for BytesCodec {
+    type Item = Written;
+    type Error = Status;
+
+    fn encode(&mut self, written: Written, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.put_slice(&written.head);
+        out.put_slice(&written.tail);
+        Ok(())
+    }
+
+    /// As large as the request, with the five bytes before it.
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(self.size + 5, 32 << 10)
+    }
+}
+
+impl Decoder for BytesCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(source.copy_to_bytes(source.remaining())))
+    }
+
+    /// What answers a request of many entries is about as long.
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(self.size.clamp(256, 64 << 10), 32 << 10)
     }
 }
 

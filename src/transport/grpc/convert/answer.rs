@@ -2,24 +2,83 @@
 
 use std::sync::Arc;
 
-use crate::error::{ErrorKind, Result};
-use crate::model::Offset;
+use prost::Message as _;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Held, Offset};
 use crate::proto;
+use crate::transport::grpc::convert::fields::{Fields, Odd, Value, text};
 use crate::transport::grpc::convert::status::Context;
-use crate::transport::{Held, Sent, Stamped};
+use crate::transport::{Sent, Stamped};
+
+/// One answer per entry, in the order of the request.
+pub(crate) fn acked(entries: &[Held], response: &[u8], context: &Context) -> Result<Vec<Result<()>>> {
+    if all_acked(entries, response).unwrap_or(false) {
+        return Ok(entries.iter().map(|_| Ok(())).collect());
+    }
+    match proto::AckMessageResponse::decode(response) {
+        Ok(response) => Ok(ack_answers(entries, &response, context)),
+        Err(error) => Err(undecodable(&error, context)),
+    }
+}
+
+/// Whether each entry was answered with OK, in the order of the request: what nearly every answer says. Whatever else it
+/// may be is left to the generated code and [`ack_answers`].
+fn all_acked(entries: &[Held], response: &[u8]) -> Result<bool, Odd> {
+    let mut waiting = entries.iter();
+    let mut fields = Fields::of(response);
+    while let Some((number, value)) = fields.next()? {
+        let is_as_expected = match number {
+            1 => is_ok(response, value)?,
+            2 => match waiting.next() {
+                Some(held) => is_acked(held, response, value)?,
+                None => false,
+            },
+            _ => true,
+        };
+        if !is_as_expected {
+            return Ok(false);
+        }
+    }
+    Ok(waiting.len() == 0)
+}
+
+fn is_acked(held: &Held, response: &[u8], entry: Value) -> Result<bool, Odd> {
+    let (mut message_id, mut handle, mut is_good) = ([].as_slice(), [].as_slice(), false);
+    let mut fields = Fields::within(response, entry.span()?);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => message_id = value.span()?.of(response),
+            2 => handle = value.span()?.of(response),
+            3 => is_good = is_ok(response, value)?,
+            _ => {}
+        }
+    }
+    Ok(is_good && message_id == held.message_id_bytes() && handle == held.handle_bytes())
+}
+
+fn is_ok(response: &[u8], status: Value) -> Result<bool, Odd> {
+    let mut code = 0;
+    let mut fields = Fields::within(response, status.span()?);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => code = value.int32()?,
+            2 => drop(text(response, value)?),
+            _ => {}
+        }
+    }
+    Ok(code == proto::Code::Ok as i32)
+}
 
 /// One answer per entry, in the order of the request.
 ///
 /// The server may answer in another order, and with the handle it renewed in the meantime (batch-ack mode, protocol.md B.8):
 /// an answer belongs to the entry of the same id and handle, else of the same id, else of the same place.
-pub(crate) fn ack_answers(
-    entries: &[Held],
-    response: &proto::AckMessageResponse,
-    context: &Context,
-) -> Vec<Result<()>> {
+fn ack_answers(entries: &[Held], response: &proto::AckMessageResponse, context: &Context) -> Vec<Result<()>> {
     let answers = &response.entries;
     let is_same = |held: &Held, answer: &proto::AckMessageResultEntry| {
-        *held.message_id == *answer.message_id && *held.handle == *answer.receipt_handle
+        held.message_id_bytes() == answer.message_id.as_bytes()
+            && held.handle_bytes() == answer.receipt_handle.as_bytes()
     };
     let is_in_order =
         entries.len() == answers.len() && entries.iter().zip(answers).all(|(held, answer)| is_same(held, answer));
@@ -29,7 +88,9 @@ pub(crate) fn ack_answers(
     } else {
         let mut free = vec![true; answers.len()];
         match_places(entries, answers, &mut places, &mut free, is_same);
-        match_places(entries, answers, &mut places, &mut free, |held, answer| *held.message_id == *answer.message_id);
+        match_places(entries, answers, &mut places, &mut free, |held, answer| {
+            held.message_id_bytes() == answer.message_id.as_bytes()
+        });
         for (at, place) in places.iter_mut().enumerate() {
             if place.is_none() && free.get(at).copied().unwrap_or(false) {
                 *place = Some(at);
@@ -80,8 +141,20 @@ pub(crate) fn changed_handle(response: proto::ChangeInvisibleDurationResponse, c
     Ok(response.receipt_handle.into())
 }
 
+/// The result of the one message of a send, from the bytes of the answer.
+pub(crate) fn sent(stamped: &Stamped, response: &[u8], context: &Context) -> Result<Sent> {
+    match proto::SendMessageResponse::decode(response) {
+        Ok(response) => read_sent(stamped, response, context),
+        Err(error) => Err(undecodable(&error, context)),
+    }
+}
+
+fn undecodable(error: &prost::DecodeError, context: &Context) -> Error {
+    context.error(ErrorKind::Protocol, format!("cannot decode the answer: {error}"))
+}
+
 /// The result of the one message of a send. Its entry decides; the overall status speaks when there is none.
-pub(crate) fn sent(stamped: &Stamped, response: proto::SendMessageResponse, context: &Context) -> Result<Sent> {
+fn read_sent(stamped: &Stamped, response: proto::SendMessageResponse, context: &Context) -> Result<Sent> {
     let Some(entry) = response.entries.into_iter().next() else {
         return Err(unanswered(response.status.as_ref(), context));
     };
@@ -103,7 +176,7 @@ mod tests {
 
     use super::*;
     use crate::error::Operation;
-    use crate::model::{Endpoint, OutboundMessage};
+    use crate::model::{Endpoint, Held, OutboundMessage};
 
     fn context() -> Context {
         Context::new(Operation::Ack, &Endpoint::new("proxy", 8081))
@@ -114,7 +187,7 @@ mod tests {
     }
 
     fn held(id: &str, handle: &str) -> Held {
-        Held { message_id: id.into(), handle: handle.into() }
+        Held::new(id, handle)
     }
 
     fn answer(id: &str, handle: &str, code: i32) -> proto::AckMessageResultEntry {
@@ -123,7 +196,12 @@ mod tests {
 
     fn codes(entries: &[Held], overall: i32, answers: Vec<proto::AckMessageResultEntry>) -> Vec<Option<i32>> {
         let response = proto::AckMessageResponse { status: status(overall), entries: answers };
-        let answers = ack_answers(entries, &response, &context());
+        let slow = ack_answers(entries, &response, &context());
+        let answers = acked(entries, &response.encode_to_vec(), &context()).unwrap();
+        let told = |answers: &[Result<()>]| {
+            format!("{:?}", answers.iter().map(|one| one.as_ref().err().map(ToString::to_string)).collect::<Vec<_>>())
+        };
+        assert_eq!(told(&answers), told(&slow), "read quickly or not");
         assert_eq!(answers.len(), entries.len());
         answers
             .into_iter()
@@ -136,6 +214,28 @@ mod tests {
         let entries = [held("1", "a"), held("2", "b"), held("3", "c")];
         let answers = vec![answer("1", "a", 20000), answer("2", "b", 40013), answer("3", "c", 20000)];
         assert_eq!(codes(&entries, 30000, answers), [None, Some(40013), None]);
+    }
+
+    #[test]
+    fn an_answer_that_is_all_good_is_read_quickly() {
+        let entries = [held("1", "a"), held("2", "b")];
+        let good = || vec![answer("1", "a", 20000), answer("2", "b", 20000)];
+        let is_quick = |overall: i32, answers: Vec<_>| {
+            let response = proto::AckMessageResponse { status: status(overall), entries: answers }.encode_to_vec();
+            all_acked(&entries, &response)
+        };
+        assert_eq!(is_quick(20000, good()), Ok(true));
+        assert_eq!(is_quick(30000, good()), Ok(false));
+        for wrong in [answer("2", "b", 40013), answer("2", "c", 20000), answer("3", "b", 20000)] {
+            assert_eq!(is_quick(20000, vec![answer("1", "a", 20000), wrong]), Ok(false));
+        }
+        assert_eq!(is_quick(20000, vec![answer("1", "a", 20000)]), Ok(false), "one is missing");
+        assert_eq!(is_quick(20000, [good(), good()].concat()), Ok(false), "there are too many");
+        let silent = proto::AckMessageResultEntry { status: None, ..answer("2", "b", 0) };
+        assert_eq!(is_quick(20000, vec![answer("1", "a", 20000), silent]), Ok(false), "no status is none");
+        let error = acked(&entries, &[0xFF], &context()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+        assert!(error.text().contains("cannot decode the answer"), "{error}");
     }
 
     #[test]
@@ -195,7 +295,8 @@ mod tests {
             born_host: "host".into(),
             transactional: false,
         };
-        sent(&stamped, proto::SendMessageResponse { status: status(overall), entries }, &context())
+        let response = proto::SendMessageResponse { status: status(overall), entries };
+        sent(&stamped, &response.encode_to_vec(), &context())
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::model::{Corruption, DeadLetterOrigin, Message, MessageParts, Offset, Properties};
+use crate::model::{Corruption, DeadLetterOrigin, Held, Message, MessageParts, Offset, Properties};
 use crate::proto::receive_message_response::Content;
 use crate::proto::{self, Code, Encoding};
 use crate::transport::ReceiveFrame;
@@ -36,7 +36,8 @@ pub(crate) fn receive_frame(
     Ok(match response.content {
         Some(Content::Message(message)) => {
             let (parts, handle) = read(message, reading);
-            Some(ReceiveFrame::Message { message: Message::new(parts), handle: handle.into() })
+            let held = Held::new(&parts.id, &handle);
+            Some(ReceiveFrame::Message { message: Message::new(parts), held })
         }
         Some(Content::DeliveryTimestamp(time)) => system_time(&time).map(ReceiveFrame::DeliveryTimestamp),
         Some(Content::Status(status)) if status.code == Code::Ok as i32 => None,
@@ -141,10 +142,12 @@ const LEFT_BY_THE_SERVER: &[&str] = &[
     "__transactionId__",
 ];
 
+pub(super) fn is_left_by_the_server(name: &str) -> bool {
+    LEFT_BY_THE_SERVER.binary_search(&name).is_ok()
+}
+
 fn user_properties(properties: std::collections::BTreeMap<String, String>) -> Properties {
-    Properties::from_pairs(
-        properties.into_iter().filter(|(name, _)| LEFT_BY_THE_SERVER.binary_search(&name.as_str()).is_err()),
-    )
+    Properties::from_pairs(properties.into_iter().filter(|(name, _)| !is_left_by_the_server(name)))
 }
 
 /// What is wrong with a message; mostly nothing.
@@ -205,7 +208,8 @@ pub(crate) fn damaged_frame(damaged: Damaged, reading: &Reading) -> ReceiveFrame
     };
     let reason = Corruption::Malformed { reason: damaged.reason.to_string().into() };
     let parts = MessageParts { corrupted: Some(reason), ..read(readable, reading).0 };
-    ReceiveFrame::Message { message: Message::new(parts), handle: handle.into() }
+    let held = Held::new(&parts.id, &handle);
+    ReceiveFrame::Message { message: Message::new(parts), held }
 }
 
 /// `ReceiveMessageResponse` with only the fields that a settlement needs, and strings as bytes, which cannot be invalid.

@@ -187,7 +187,7 @@ fn frames_mean_what_they_say() {
     let time = frame(Some(Content::DeliveryTimestamp(Timestamp { seconds: 5, nanos: 0 })));
     assert!(matches!(time, Ok(Some(ReceiveFrame::DeliveryTimestamp(at))) if at == UNIX_EPOCH + Duration::from_secs(5)));
     let message = frame(Some(Content::Message(wire(system(), b"body"))));
-    assert!(matches!(message, Ok(Some(ReceiveFrame::Message { handle, .. })) if &*handle == "handle"));
+    assert!(matches!(message, Ok(Some(ReceiveFrame::Message { held, .. })) if held.handle() == "handle"));
 }
 
 #[test]
@@ -199,8 +199,8 @@ fn r12_a_frame_with_an_invalid_string_is_delivered_with_what_settles_it() {
     let bytes = Bytes::from(bytes);
     let reason = proto::ReceiveMessageResponse::decode(bytes.clone()).expect_err("not UTF-8");
     let damaged = Damaged::salvage(bytes, reason).expect("the message is in it");
-    let ReceiveFrame::Message { message, handle } = damaged_frame(damaged, &reading()) else { panic!("no message") };
-    assert_eq!((message.id(), &*handle, &message.body()[..]), ("01AA", "handle", b"the body".as_ref()));
+    let ReceiveFrame::Message { message, held } = damaged_frame(damaged, &reading()) else { panic!("no message") };
+    assert_eq!((message.id(), held.handle(), &message.body()[..]), ("01AA", "handle", b"the body".as_ref()));
     assert_eq!(message.topic(), "%DLQ%billing");
     assert!(matches!(message.corrupted(), Some(Corruption::Malformed { .. })));
 }

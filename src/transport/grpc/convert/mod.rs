@@ -5,16 +5,21 @@
 
 mod answer;
 mod command;
+mod fields;
 mod message;
+mod quick;
 mod request;
 mod route;
 mod settings;
 mod status;
 mod value;
+mod written;
 
-pub(crate) use answer::{ack_answers, changed_handle, sent};
+pub(crate) use answer::{acked, changed_handle, sent};
 pub(crate) use command::{reply, server_command};
 pub(crate) use message::{Damaged, Reading, damaged_frame, receive_frame};
+pub(crate) use quick::quick_message;
 pub(crate) use request::Requests;
 pub(crate) use route::route;
 pub(crate) use status::Context;
+pub(crate) use written::Written;

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::model::{ClientKind, ClientSettings, Endpoint, Filter, Subscription};
+use crate::model::{ClientKind, ClientSettings, Endpoint, Filter, Held, Subscription};
 use crate::proto::{self, Language};
 use crate::transport::grpc::convert::route::proto_endpoints;
-use crate::transport::grpc::convert::value::{
-    client_type, filter_type, proto_duration, proto_message_type, proto_timestamp,
-};
-use crate::transport::{DeliveryAttempts, Held, InvisibleChange, ReceiveRequest, Scope, Stamped};
+use crate::transport::grpc::convert::value::{client_type, filter_type, proto_duration};
+use crate::transport::{DeliveryAttempts, InvisibleChange, ReceiveRequest, Scope};
 
 /// Writes the requests of one client identity.
 #[derive(Debug, Clone)]
@@ -106,19 +104,6 @@ impl Requests {
         }
     }
 
-    pub(crate) fn ack(&self, scope: &Scope, entries: &[Held]) -> proto::AckMessageRequest {
-        let entry = |held: &Held| proto::AckMessageEntry {
-            message_id: (*held.message_id).to_owned(),
-            receipt_handle: (*held.handle).to_owned(),
-            lite_topic: None,
-        };
-        proto::AckMessageRequest {
-            group: self.resource(&scope.group),
-            topic: self.resource(&scope.topic),
-            entries: entries.iter().map(entry).collect(),
-        }
-    }
-
     pub(crate) fn change_invisible(
         &self,
         scope: &Scope,
@@ -128,9 +113,9 @@ impl Requests {
         proto::ChangeInvisibleDurationRequest {
             group: self.resource(&scope.group),
             topic: self.resource(&scope.topic),
-            receipt_handle: (*held.handle).to_owned(),
+            receipt_handle: held.handle().to_owned(),
             invisible_duration: Some(proto_duration(change.duration)),
-            message_id: (*held.message_id).to_owned(),
+            message_id: held.message_id().to_owned(),
             lite_topic: None,
             suspend: change.suspend.then_some(true),
         }
@@ -145,45 +130,11 @@ impl Requests {
         proto::ForwardMessageToDeadLetterQueueRequest {
             group: self.resource(&scope.group),
             topic: self.resource(&scope.topic),
-            receipt_handle: (*held.handle).to_owned(),
-            message_id: (*held.message_id).to_owned(),
+            receipt_handle: held.handle().to_owned(),
+            message_id: held.message_id().to_owned(),
             delivery_attempt: i32::try_from(attempts.now).unwrap_or(i32::MAX),
             max_delivery_attempts: i32::try_from(attempts.max).unwrap_or(i32::MAX),
             lite_topic: None,
-        }
-    }
-
-    /// One message per request: for a batch the server gives one result, and loses the order of message groups (C.1).
-    pub(crate) fn send(&self, stamped: &Stamped) -> proto::SendMessageRequest {
-        proto::SendMessageRequest { messages: vec![self.message(stamped)] }
-    }
-
-    /// The body is shared, not copied. It is sent as it is: what a compressing client may send is not what all read (B.4).
-    fn message(&self, stamped: &Stamped) -> proto::Message {
-        let message = &stamped.message;
-        let message_type = match message.message_type() {
-            _ if stamped.transactional => proto::MessageType::Transaction,
-            kind => proto_message_type(kind),
-        };
-        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        proto::Message {
-            topic: self.resource(message.topic()),
-            user_properties: message.properties().iter().map(owned).collect(),
-            system_properties: Some(proto::SystemProperties {
-                tag: message.get_tag().map(str::to_owned),
-                keys: message.get_keys().to_vec(),
-                message_id: (*stamped.id).to_owned(),
-                body_encoding: proto::Encoding::Identity as i32,
-                message_type: message_type as i32,
-                born_timestamp: Some(proto_timestamp(stamped.born)),
-                born_host: (*stamped.born_host).to_owned(),
-                delivery_timestamp: message.get_deliver_at().map(proto_timestamp),
-                message_group: message.get_message_group().map(str::to_owned),
-                trace_context: message.get_trace_context().map(str::to_owned),
-                priority: message.get_priority(),
-                ..proto::SystemProperties::default()
-            }),
-            body: message.body().clone(),
         }
     }
 }
@@ -196,12 +147,21 @@ fn filter_expression(filter: &Filter) -> proto::FilterExpression {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
+    use bytes::Bytes;
+    use prost::Message as _;
+
     use super::*;
     use crate::model::OutboundMessage;
+    use crate::transport::Stamped;
     use crate::transport::grpc::convert::message::{Reading, read};
+    use crate::transport::grpc::convert::written::Written;
 
     fn requests() -> Requests {
         Requests::new("ns".into(), &[Endpoint::new("proxy", 8081)], "host@1@2@3", "5.5.0")
+    }
+
+    fn read_back(written: &Written) -> proto::SendMessageRequest {
+        proto::SendMessageRequest::decode(Bytes::from([&written.head[..], &written.tail[..]].concat())).unwrap()
     }
 
     fn scope() -> Scope {
@@ -209,7 +169,7 @@ mod tests {
     }
 
     fn held() -> Held {
-        Held { message_id: "id".into(), handle: "handle".into() }
+        Held::new("id", "handle")
     }
 
     fn resource(name: &str) -> Option<proto::Resource> {
@@ -275,7 +235,6 @@ mod tests {
     #[test]
     fn r9_a_settlement_names_the_topic_that_was_asked_for() {
         let (scope, held) = (scope(), held());
-        assert_eq!(requests().ack(&scope, std::slice::from_ref(&held)).topic, resource("%DLQ%other"));
         let change = InvisibleChange { duration: Duration::ZERO, suspend: true };
         let change = requests().change_invisible(&scope, &held, change);
         assert_eq!((change.topic, change.suspend), (resource("%DLQ%other"), Some(true)));
@@ -299,8 +258,8 @@ mod tests {
             born_host: "here".into(),
             transactional: false,
         };
-        let wire = requests().send(&stamped).messages.remove(0);
-        assert_eq!(wire.body.as_ptr(), body, "shared, not copied");
+        let wire = read_back(&requests().send(&stamped)).messages.remove(0);
+        assert_eq!(requests().send(&stamped).tail.as_ptr(), body, "shared, not copied");
         let reading = Reading {
             topic: "orders".into(),
             broker: None,
@@ -328,7 +287,7 @@ mod tests {
             born_host: "here".into(),
             transactional: true,
         };
-        let wire = requests().send(&stamped).messages.remove(0);
+        let wire = read_back(&requests().send(&stamped)).messages.remove(0);
         assert_eq!(wire.system_properties.unwrap().message_type, proto::MessageType::Transaction as i32);
     }
 }

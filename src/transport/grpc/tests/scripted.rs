@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::model::{Offset, OutboundMessage, ServerSettings};
+use crate::model::{Held, Offset, OutboundMessage, ServerSettings};
 use crate::proto::receive_message_response::Content;
 use crate::proto::telemetry_command::Command;
 use crate::transport::{ClientReply, ServerCommand};
@@ -183,9 +183,9 @@ async fn frames(endpoint: &Endpoint, config: GrpcConfig) -> Vec<String> {
     let mut seen = Vec::new();
     while let Some(frame) = soon(frames.next()).await {
         seen.push(match frame {
-            Ok(ReceiveFrame::Message { message, handle }) => {
+            Ok(ReceiveFrame::Message { message, held }) => {
                 let corrupted = message.corrupted().map_or("", |_| " corrupted");
-                format!("{} {handle} {}{corrupted}", message.id(), message.topic())
+                format!("{} {} {}{corrupted}", message.id(), held.handle(), message.topic())
             }
             Ok(ReceiveFrame::Empty { text }) => format!("empty: {text}"),
             Ok(ReceiveFrame::DeliveryTimestamp(time)) => {
@@ -377,7 +377,7 @@ async fn calls_come_to_what_the_server_says() {
     let sent = soon(wire.send(&endpoint, &stamped)).await.unwrap();
     assert_eq!((&*sent.message_id, sent.offset), ("01", Offset::new(5)));
 
-    let held = |id: &str| Held { message_id: id.into(), handle: format!("handle-{id}").into() };
+    let held = |id: &str| Held::new(id, &format!("handle-{id}"));
     let answers = soon(wire.ack(&endpoint, &scope(), &[held("1"), held("2")])).await.unwrap();
     assert!(answers[0].is_ok(), "in the order of the request: {answers:?}");
     assert_eq!(answers[1].as_ref().unwrap_err().kind(), ErrorKind::InvalidReceipt);
