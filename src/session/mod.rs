@@ -37,7 +37,8 @@ pub enum RouteEndpoints {
     /// replaced by the access point (a proxy behind a port mapping hands out a wrong port).
     #[default]
     Server,
-    /// Always the access point.
+    /// Always the access point. With [`name_server`](crate::ClientBuilder::name_server): always that address, which must be
+    /// a proxy's remoting port then.
     AccessPoint,
 }
 

@@ -38,6 +38,7 @@ pub(crate) trait Pulling: fmt::Debug + Send + Sync {
     fn offset_at<'a>(&'a self, at: &'a Endpoint, queue: &'a MessageQueue, time: SystemTime) -> Call<'a, Offset>;
 
     /// Asks the broker to parse a filter: a pull with an SQL92 filter that does not parse returns everything (trap P22).
+    /// `InvalidArgument`: it does not parse. `Unsupported`: this server checks nothing, so that nobody knows (a proxy).
     fn check_filter<'a>(
         &'a self,
         at: &'a Endpoint,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, ErrorKind, Operation, Result};
-use crate::model::{Endpoint, Filter, MessageQueue, Offset};
+use crate::model::{Endpoint, Filter, FilterKind, MessageQueue, Offset};
 use crate::transport::remoting::RemotingWire;
 use crate::transport::remoting::command::group::{CheckClient, Connections, ConnectionsRequest, MembersRequest};
 use crate::transport::remoting::command::heartbeat::{
@@ -96,9 +96,11 @@ impl Pulling for RemotingWire {
     ) -> Call<'a, ()> {
         Box::pin(async move {
             let place = Place::new(Operation::CheckFilter, at).topic(topic).group(group);
-            let subscription = SubscriptionData { topic: Arc::clone(topic), filter: filter.clone(), version: 0 };
-            let (client_id, group) = (Arc::clone(&self.client_id), Arc::clone(group));
-            self.rpc.call(&place, &CheckClient { client_id, group, subscription }).await
+            self.ask_to_check(&place, filter).await?;
+            if filter.kind() == FilterKind::Sql92 {
+                self.be_checked(&place).await?;
+            }
+            Ok(())
         })
     }
 
@@ -126,6 +128,26 @@ impl Pulling for RemotingWire {
 }
 
 impl RemotingWire {
+    async fn ask_to_check(&self, place: &Place<'_>, filter: &Filter) -> Result<()> {
+        let shared = |name: Option<&Arc<str>>| name.map_or_else(|| "".into(), Arc::clone);
+        let subscription = SubscriptionData { topic: shared(place.topic), filter: filter.clone(), version: 0 };
+        let (client_id, group) = (Arc::clone(&self.client_id), shared(place.group));
+        self.rpc.call(place, &CheckClient { client_id, group, subscription }).await
+    }
+
+    /// Whether the server checks at all: a proxy accepts everything (seen on 5.5.0), so it is asked for nonsense.
+    async fn be_checked(&self, place: &Place<'_>) -> Result<()> {
+        match self.ask_to_check(place, &Filter::sql92("(")).await {
+            Err(error) if error.kind() == ErrorKind::InvalidArgument => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => Err(place.error(
+                ErrorKind::Unsupported,
+                "this server does not check SQL92 filters, and a pull with one that does not parse returns every message: \
+                 set name_server to a name server, not to a proxy",
+            )),
+        }
+    }
+
     fn pulled(&self, request: &PullRequest, outcome: PullOutcome, answer: Command) -> Result<Pulled> {
         let told = PullAnswer::read(&answer)?;
         let mut next_offset = next_offset(&told, outcome, request.offset)?;

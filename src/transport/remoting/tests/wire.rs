@@ -8,7 +8,7 @@ use crate::model::{
 };
 use crate::task::TaskGroup;
 use crate::transport::auth;
-use crate::transport::remoting::command::group::{ConnectionData, Connections, Members};
+use crate::transport::remoting::command::group::{CheckClient, ConnectionData, Connections, Members};
 use crate::transport::remoting::command::heartbeat::{CONSUME_PASSIVELY, SubscriptionData};
 use crate::transport::remoting::command::offset::{CommittedRequest, OffsetAnswer};
 use crate::transport::remoting::command::pull::{PullAnswer, PullHeader, SUBSCRIPTION, SUSPEND};
@@ -307,7 +307,7 @@ async fn a_group_is_known_by_its_members() {
             consume_from: "CONSUME_FROM_LAST_OFFSET".into(),
         }),
         (203, _) => request.refusal(206, "the consumer group[nobody] not online"),
-        _ => request.refusal(23, "parse error"),
+        other => panic!("{other:?}"),
     })
     .await;
     let nobody: Arc<str> = "nobody".into();
@@ -317,9 +317,31 @@ async fn a_group_is_known_by_its_members() {
     assert_eq!((profile.consume_kind, profile.members), (ConsumeKind::Push, vec!["a".into()]));
     assert_eq!(profile.subscriptions, [(topic(), Filter::all())]);
     assert_eq!(soon(wire.group_profile(&at, &nobody)).await.unwrap(), None);
-    let filter = Filter::sql92("a >");
-    let error = soon(wire.check_filter(&at, &group(), &topic(), &filter)).await.unwrap_err();
-    assert_eq!((error.kind(), error.server_code()), (ErrorKind::InvalidArgument, Some(23)));
+    let stumbles = |request: &Command| request.refusal(1, "because \"consumerGroupInfo\" is null");
+    let (proxy, at) = served(&tasks, stumbles).await;
+    assert_eq!(soon(proxy.members(&at, &nobody)).await.unwrap(), []);
+    let fails = |request: &Command| request.refusal(1, "disk is full");
+    let (broken, at) = served(&tasks, fails).await;
+    assert_eq!(soon(broken.members(&at, &nobody)).await.unwrap_err().kind(), ErrorKind::Server);
+}
+
+#[tokio::test]
+async fn p22_an_sql92_filter_is_checked_by_a_server_that_does_check() {
+    let subscription = |request: &Command| CheckClient::read(request).unwrap().subscription;
+    let tasks = TaskGroup::new();
+    let (broker, at) = served(&tasks, move |request| match subscription(request).filter.expression() {
+        "a > 1" => request.answer(&()),
+        _ => request.refusal(23, "parse error"),
+    })
+    .await;
+    let check = async |wire: &RemotingWire, at: &Endpoint, filter: Filter| {
+        soon(wire.check_filter(at, &group(), &topic(), &filter)).await.map_err(|error| error.kind())
+    };
+    assert_eq!(check(&broker, &at, Filter::sql92("a > 1")).await, Ok(()));
+    assert_eq!(check(&broker, &at, Filter::sql92("a >")).await, Err(ErrorKind::InvalidArgument));
+    let (proxy, at) = served(&tasks, |request| request.answer(&())).await;
+    assert_eq!(check(&proxy, &at, Filter::sql92("a > 1")).await, Err(ErrorKind::Unsupported));
+    assert_eq!(check(&proxy, &at, Filter::tag("a")).await, Ok(()), "tags are checked here");
 }
 
 #[tokio::test]
