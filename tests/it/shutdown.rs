@@ -85,7 +85,7 @@ async fn r10_an_answer_that_crosses_the_drop_of_the_consumer_is_given_back() {
     tokio::time::sleep(secs(5)).await;
     relay.open();
     it_comes_again_unseen(&rig).await;
-    eventually(secs(30), "goodbye", || rig.broker.clients(0).len() == 0).await;
+    eventually(secs(30), "goodbye", || rig.broker.clients(0).is_empty()).await;
 }
 
 #[tokio::test(start_paused = true)]
