@@ -1,7 +1,7 @@
 //! A RocketMQ cluster for clients of any language, in memory and in one process. Runs until Ctrl-C.
 //!
-//! `cargo run --example embedded_broker -- --grpc 127.0.0.1:8081 --topic orders:NORMAL:8 --topic trades:FIFO:4
-//! --group billing:NORMAL --group settlement:FIFO --brokers 2`
+//! `cargo run --example embedded_broker -- --grpc 127.0.0.1:8081 --remoting 127.0.0.1:9876 --topic orders:NORMAL:8
+//! --topic trades:FIFO:4 --group billing:NORMAL --group settlement:FIFO --brokers 2`
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "the rules on output and time are for the library")]
 
@@ -17,6 +17,10 @@ struct Args {
     /// Where to listen; port 0 takes any free one.
     #[arg(long, default_value = "127.0.0.1:8081")]
     grpc: SocketAddr,
+    /// Where the name server listens, for clients of the remoting protocol and mqadmin; the brokers take the ports after it.
+    /// Port 0 takes any free ones.
+    #[arg(long, default_value = "127.0.0.1:9876")]
+    remoting: SocketAddr,
     /// NAME[:TYPE[:QUEUES]] with a type of NORMAL, FIFO, DELAY, TRANSACTION or MIXED. Defaults to NORMAL and 8 queues.
     #[arg(long = "topic", value_name = "NAME:TYPE:QUEUES")]
     topics: Vec<Topic>,
@@ -79,8 +83,8 @@ impl FromStr for Group {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let mut builder =
-        Broker::builder().grpc(args.grpc).brokers(args.brokers).auto_create_topics(args.auto_create_topics);
+    let builder = Broker::builder().grpc(args.grpc).remoting(args.remoting).brokers(args.brokers);
+    let mut builder = builder.auto_create_topics(args.auto_create_topics);
     for Topic { name, kind, queues } in &args.topics {
         builder = builder.typed_topic(name, *queues, *kind);
     }
@@ -89,7 +93,8 @@ async fn main() -> anyhow::Result<()> {
     }
     let broker = builder.start().await?;
 
-    println!("listening at {} (gRPC, plaintext); Ctrl-C stops it", broker.access_point());
+    println!("listening at {} (gRPC, plaintext)", broker.access_point());
+    println!("listening at {} (remoting: the name server, plaintext); Ctrl-C stops it", broker.name_server());
     for Topic { name, kind, queues } in &args.topics {
         let note = match kind {
             TopicType::Transaction => "; not served yet: transactions, a send answers NOT_IMPLEMENTED",

@@ -56,6 +56,9 @@ pub struct BrokerBuilder {
     pub(crate) config: ServerConfig,
     pub(crate) grpc: SocketAddr,
     pub(crate) proxies: usize,
+    /// Where the first name server listens; `None`: there is no remoting.
+    pub(crate) remoting: Option<SocketAddr>,
+    pub(crate) name_servers: usize,
     engine: EngineConfig,
     topics: Vec<(String, u32, TopicType)>,
     groups: Vec<GroupOptions>,
@@ -84,6 +87,8 @@ impl Default for BrokerBuilder {
             config: ServerConfig::default(),
             grpc: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             proxies: 1,
+            remoting: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)),
+            name_servers: 1,
             engine: EngineConfig { brokers: 1, queue_bytes: 256 << 20, route_expiry: 10_000, type_cache_delay: 0 },
             topics: Vec::new(),
             groups: Vec::new(),
@@ -119,9 +124,18 @@ impl BrokerBuilder {
         self
     }
 
+    /// Whether the proxies serve pulling by offset: the RPCs PullMessage, GetOffset, UpdateOffset and QueryOffset, with the
+    /// semantics of the rocketmq-rust proxy, and clients of the type PULL_CONSUMER. Defaults to true, so that a pull
+    /// consumer needs no second address. `false` is Apache RocketMQ up to 5.5.0: UNIMPLEMENTED, and the type is refused.
+    pub fn grpc_pull(mut self, serve: bool) -> Self {
+        self.config.grpc_pull = serve;
+        self
+    }
+
     /// How many brokers the cluster has: `broker-a`, `broker-b`, … Defaults to 1.
     pub fn brokers(mut self, brokers: usize) -> Self {
         self.engine.brokers = brokers;
+        self.config.brokers = brokers;
         self
     }
 
@@ -134,6 +148,25 @@ impl BrokerBuilder {
     /// Where the first proxy listens; the others take the ports after it. Defaults to `127.0.0.1:0`: any free ports.
     pub fn grpc(mut self, address: SocketAddr) -> Self {
         self.grpc = address;
+        self
+    }
+
+    /// Where the first name server listens; the other name servers and then the brokers take the ports after it. Defaults to
+    /// `127.0.0.1:0`: any free ports.
+    pub fn remoting(mut self, address: SocketAddr) -> Self {
+        self.remoting = Some(address);
+        self
+    }
+
+    /// No name server, and no broker that is reached over remoting: gRPC only.
+    pub fn without_remoting(mut self) -> Self {
+        self.remoting = None;
+        self
+    }
+
+    /// How many name servers the cluster has; all know the same. Defaults to 1.
+    pub fn name_servers(mut self, name_servers: usize) -> Self {
+        self.name_servers = name_servers;
         self
     }
 
@@ -240,7 +273,8 @@ impl BrokerBuilder {
             check_group(&group.name, &self.config.limits)?;
             check_attempts(group)?;
         }
-        for (field, count) in [("brokers", self.engine.brokers), ("proxies", self.proxies)] {
+        let parts = [("brokers", self.engine.brokers), ("proxies", self.proxies), ("name_servers", self.name_servers)];
+        for (field, count) in parts {
             if !(1..=MAX_PARTS).contains(&count) {
                 return Err(Error::config(field, count, &format!("must be 1 to {MAX_PARTS}")));
             }

@@ -1,11 +1,14 @@
 //! The engine under one lock, its clock, and those who wait for it. The lock is never held across an await.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::arrivals::Arrivals;
 use super::clients::{Asked, Clients};
 use super::engine::{Change, Claim, Delivery, Engine, Millis, Popped, Refusal, Wake, WakeReason};
 use super::fault::{Faults, Rpc};
@@ -24,18 +27,23 @@ pub(crate) struct Cluster {
     /// One registry per proxy, as on Apache.
     pub(crate) clients: Vec<Clients>,
     pub(crate) asked: Asked,
-    /// The ports of the proxies; 0 until they listen.
+    /// The ports of the proxies.
     pub(crate) ports: Vec<u16>,
+    /// Where the brokers are reached over remoting; empty when they do not speak it.
+    pub(crate) broker_addresses: Vec<SocketAddr>,
     state: Mutex<State>,
     started: Started,
     rearm: Notify,
     calls: [AtomicU64; Rpc::COUNT],
+    /// By the code of the request.
+    remoting_calls: Mutex<HashMap<i32, u64>>,
 }
 
 #[derive(Debug)]
-struct State {
-    engine: Engine,
+pub(super) struct State {
+    pub(super) engine: Engine,
     pollers: Pollers,
+    pub(super) arrivals: Arrivals,
     /// What the timer sleeps for.
     armed: Millis,
 }
@@ -59,7 +67,12 @@ pub(crate) enum Poll {
 }
 
 impl Cluster {
-    pub(crate) fn new(config: ServerConfig, engine: Engine, ports: Vec<u16>) -> Self {
+    pub(crate) fn new(
+        config: ServerConfig,
+        engine: Engine,
+        ports: Vec<u16>,
+        broker_addresses: Vec<SocketAddr>,
+    ) -> Self {
         let wall = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             config,
@@ -67,10 +80,17 @@ impl Cluster {
             clients: ports.iter().map(|_| Clients::default()).collect(),
             asked: Asked::default(),
             ports,
-            state: Mutex::new(State { engine, pollers: Pollers::default(), armed: Millis::MAX }),
+            broker_addresses,
+            state: Mutex::new(State {
+                engine,
+                pollers: Pollers::default(),
+                arrivals: Arrivals::default(),
+                armed: Millis::MAX,
+            }),
             started: Started { wall: wall.as_millis() as Millis, at: clock::now() },
             rearm: Notify::new(),
             calls: std::array::from_fn(|_| AtomicU64::new(0)),
+            remoting_calls: Mutex::default(),
         }
     }
 
@@ -86,7 +106,15 @@ impl Cluster {
         self.calls[rpc as usize].load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn count_code(&self, code: i32) {
+        *self.remoting_calls.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
+    }
+
+    pub(crate) fn remoting_calls(&self, code: i32) -> u64 {
+        self.remoting_calls.lock().unwrap_or_else(PoisonError::into_inner).get(&code).copied().unwrap_or(0)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -100,10 +128,11 @@ impl Cluster {
         result
     }
 
-    fn finish(&self, state: &mut State, now: Millis) {
+    pub(super) fn finish(&self, state: &mut State, now: Millis) {
         state.engine.advance(now);
         for wake in state.engine.take_wakes() {
             self.wake(state, &wake, now);
+            state.arrivals.ring(&wake);
         }
         if state.engine.next_deadline().is_some_and(|deadline| deadline < state.armed) {
             self.rearm.notify_one();
@@ -227,7 +256,7 @@ impl Drop for Waiter {
         match self.woken.try_recv() {
             Ok(reason) => {
                 let (topic, broker) = (Arc::clone(&self.key.topic), self.key.broker);
-                let wake = Wake { topic, broker, group: Some(Arc::clone(&self.pop.group)), reason };
+                let wake = Wake { topic, broker, queue: None, group: Some(Arc::clone(&self.pop.group)), reason };
                 self.cluster.wake(&mut state, &wake, now);
             }
             Err(_) if self.is_over => state.pollers.leave(&self.key, &self.pop.group, self.number),

@@ -33,10 +33,18 @@ pub enum Rpc {
     RecallMessage,
     /// A client says goodbye.
     NotifyClientTermination,
+    /// Pulling messages by offset.
+    PullMessage,
+    /// Committing the offset of a group.
+    UpdateOffset,
+    /// Reading the committed offset of a group.
+    GetOffset,
+    /// The first, the last, or the offset of a time.
+    QueryOffset,
 }
 
 impl Rpc {
-    pub(crate) const COUNT: usize = Self::NotifyClientTermination as usize + 1;
+    pub(crate) const COUNT: usize = Self::QueryOffset as usize + 1;
 }
 
 /// What goes wrong.
@@ -51,10 +59,18 @@ pub(crate) enum Action {
     Duplicate,
 }
 
+/// Which requests a fault hits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    Grpc(Rpc),
+    /// By their code.
+    Remoting(i32),
+}
+
 #[derive(Debug)]
 struct Rule {
-    rpc: Rpc,
-    proxy: Option<usize>,
+    target: Target,
+    place: Option<usize>,
     skip: u64,
     times: u64,
     action: Action,
@@ -85,7 +101,17 @@ pub struct Faults {
 impl Faults {
     /// Starts a fault of an RPC. It hits once unless [`times`](FaultBuilder::times) says otherwise.
     pub fn on(&self, rpc: Rpc) -> FaultBuilder {
-        FaultBuilder { faults: self.clone(), rpc, proxy: None, skip: 0, times: 1 }
+        self.start(Target::Grpc(rpc))
+    }
+
+    /// Starts a fault of the remoting requests of a code: 11 pulls, 15 commits an offset, 34 is a heartbeat, 105 asks a name
+    /// server for a route. It hits once unless [`times`](FaultBuilder::times) says otherwise.
+    pub fn on_remoting(&self, code: i32) -> FaultBuilder {
+        self.start(Target::Remoting(code))
+    }
+
+    fn start(&self, target: Target) -> FaultBuilder {
+        FaultBuilder { faults: self.clone(), target, place: None, skip: 0, times: 1 }
     }
 
     /// Takes all faults back.
@@ -98,9 +124,10 @@ impl Faults {
     }
 
     /// What goes wrong with this request, if anything.
-    pub(crate) fn strike(&self, rpc: Rpc, proxy: usize) -> Option<Action> {
+    pub(crate) fn strike(&self, target: Target, place: usize) -> Option<Action> {
         let mut rules = self.lock();
-        let fits = |rule: &&mut Rule| rule.rpc == rpc && rule.proxy.is_none_or(|only| only == proxy) && rule.times > 0;
+        let fits =
+            |rule: &&mut Rule| rule.target == target && rule.place.is_none_or(|only| only == place) && rule.times > 0;
         for rule in rules.iter_mut().filter(fits) {
             if rule.skip > 0 {
                 rule.skip -= 1;
@@ -119,8 +146,8 @@ impl Faults {
 #[must_use = "a fault is in force only when it says what goes wrong"]
 pub struct FaultBuilder {
     faults: Faults,
-    rpc: Rpc,
-    proxy: Option<usize>,
+    target: Target,
+    place: Option<usize>,
     skip: u64,
     times: u64,
 }
@@ -145,7 +172,13 @@ impl FaultBuilder {
 
     /// Hits requests to this proxy only, counted from 0. Defaults to all proxies.
     pub fn at_proxy(mut self, proxy: usize) -> Self {
-        self.proxy = Some(proxy);
+        self.place = Some(proxy);
+        self
+    }
+
+    /// Hits requests to this broker only, counted from 0. Defaults to all. For faults of the remoting protocol.
+    pub fn at_broker(mut self, broker: usize) -> Self {
+        self.place = Some(broker);
         self
     }
 
@@ -159,12 +192,14 @@ impl FaultBuilder {
         self.put(Action::DelayReply(time))
     }
 
-    /// The request is not acted on; the answer is this status of RocketMQ, e.g. `(50001, "store is full")`.
+    /// The request is not acted on; the answer is this status of RocketMQ, e.g. `(50001, "store is full")`; over
+    /// remoting this code and remark, e.g. `(2, "system busy")`.
     pub fn status(self, code: i32, text: impl Into<String>) -> Fault {
         self.put(Action::Status(code, text.into()))
     }
 
-    /// The request is not acted on; the answer is this status of gRPC, e.g. `(14, "unavailable")`.
+    /// The request is not acted on; the answer is this status of gRPC, e.g. `(14, "unavailable")`. Over remoting it is
+    /// the code 1 with this text.
     pub fn grpc_status(self, code: i32, text: impl Into<String>) -> Fault {
         self.put(Action::Grpc(code, text.into()))
     }
@@ -179,16 +214,16 @@ impl FaultBuilder {
         self.put(Action::LoseReply)
     }
 
-    /// The request is acted on twice, as if the network had repeated it; the answer is the second one. Receiving and
-    /// telemetry do not know this fault.
+    /// The request is acted on twice, as if the network had repeated it; the answer is the second one. Receiving,
+    /// pulling and telemetry do not know this fault.
     pub fn duplicate(self) -> Fault {
         self.put(Action::Duplicate)
     }
 
     fn put(self, action: Action) -> Fault {
         let hits = Arc::new(AtomicU64::new(0));
-        let Self { faults, rpc, proxy, skip, times } = self;
-        faults.lock().push(Rule { rpc, proxy, skip, times, action, hits: Arc::clone(&hits) });
+        let Self { faults, target, place, skip, times } = self;
+        faults.lock().push(Rule { target, place, skip, times, action, hits: Arc::clone(&hits) });
         Fault { hits }
     }
 }
@@ -221,12 +256,22 @@ mod tests {
     fn a_fault_skips_hits_and_is_used_up() {
         let faults = Faults::default();
         let fault = faults.on(Rpc::AckMessage).after(1).times(2).at_proxy(1).disconnect();
-        assert_eq!(faults.strike(Rpc::SendMessage, 1), None);
-        assert_eq!(faults.strike(Rpc::AckMessage, 0), None, "another proxy");
-        assert_eq!(faults.strike(Rpc::AckMessage, 1), None, "the first passes");
-        assert_eq!(faults.strike(Rpc::AckMessage, 1), Some(Action::Disconnect));
-        assert_eq!(faults.strike(Rpc::AckMessage, 1), Some(Action::Disconnect));
-        assert_eq!((faults.strike(Rpc::AckMessage, 1), fault.hits()), (None, 2));
+        assert_eq!(faults.strike(Target::Grpc(Rpc::SendMessage), 1), None);
+        assert_eq!(faults.strike(Target::Grpc(Rpc::AckMessage), 0), None, "another proxy");
+        assert_eq!(faults.strike(Target::Grpc(Rpc::AckMessage), 1), None, "the first passes");
+        assert_eq!(faults.strike(Target::Grpc(Rpc::AckMessage), 1), Some(Action::Disconnect));
+        assert_eq!(faults.strike(Target::Grpc(Rpc::AckMessage), 1), Some(Action::Disconnect));
+        assert_eq!((faults.strike(Target::Grpc(Rpc::AckMessage), 1), fault.hits()), (None, 2));
+    }
+
+    #[test]
+    fn a_fault_of_a_remoting_code_hits_nothing_else() {
+        let faults = Faults::default();
+        faults.on_remoting(11).at_broker(1).lose_reply();
+        for (target, broker) in [(Target::Remoting(15), 1), (Target::Remoting(11), 0)] {
+            assert_eq!(faults.strike(target, broker), None);
+        }
+        assert_eq!(faults.strike(Target::Remoting(11), 1), Some(Action::LoseReply));
     }
 
     #[test]
@@ -234,9 +279,9 @@ mod tests {
         let faults = Faults::default();
         faults.on(Rpc::Heartbeat).lose_reply();
         faults.on(Rpc::Heartbeat).always().duplicate();
-        let strikes = [0; 3].map(|proxy| faults.strike(Rpc::Heartbeat, proxy));
+        let strikes = [0; 3].map(|proxy| faults.strike(Target::Grpc(Rpc::Heartbeat), proxy));
         assert_eq!(strikes, [Action::LoseReply, Action::Duplicate, Action::Duplicate].map(Some));
         faults.clear();
-        assert_eq!(faults.strike(Rpc::Heartbeat, 0), None);
+        assert_eq!(faults.strike(Target::Grpc(Rpc::Heartbeat), 0), None);
     }
 }

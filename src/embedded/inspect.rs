@@ -36,7 +36,9 @@ pub struct StoredMessage {
 pub struct Stats {
     /// Taken from producers.
     pub sent: u64,
-    /// Handed out, redeliveries included.
+    /// Handed out to pulls, repetitions included.
+    pub pulled: u64,
+    /// Handed out under leases, redeliveries included.
     pub delivered: u64,
     /// Acknowledged: acks that ended a lease.
     pub acked: u64,
@@ -74,15 +76,28 @@ impl Broker {
     /// Counts of messages since the start.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let Counters { sent, delivered, acked, redelivered, dead_lettered } =
+        let Counters { sent, pulled, delivered, acked, redelivered, dead_lettered } =
             self.cluster().with(|engine, _| engine.counters);
-        Stats { sent, delivered, acked, redelivered, dead_lettered }
+        Stats { sent, pulled, delivered, acked, redelivered, dead_lettered }
     }
 
     /// How many requests of an RPC have come in, refused ones included.
     #[must_use]
     pub fn calls(&self, rpc: Rpc) -> u64 {
         self.cluster().calls(rpc)
+    }
+
+    /// How many remoting requests of a code have come in, at name servers and brokers, refused ones included.
+    #[must_use]
+    pub fn remoting_calls(&self, code: i32) -> u64 {
+        self.cluster().remoting_calls(code)
+    }
+
+    /// The ids of the remoting clients that a broker, counted from 0, knows as members of a group; sorted. One id is there
+    /// twice when it has two connections.
+    #[must_use]
+    pub fn members(&self, group: &str, broker: usize) -> Vec<String> {
+        self.remoting.as_ref().map(|remoting| remoting.members(group, broker)).unwrap_or_default()
     }
 
     /// The ids of the clients that are registered at a proxy, counted from 0; sorted.

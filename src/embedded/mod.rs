@@ -1,4 +1,4 @@
-//! A RocketMQ cluster in this process: in memory, on loopback, speaking the real gRPC protocol.
+//! A RocketMQ cluster in this process: in memory, on loopback, speaking the real gRPC and remoting protocols.
 //!
 //! It is for first steps and for tests. Everything a client of RocketMQ 5 does with normal messages works as on Apache
 //! RocketMQ 5.5.0: receiving under leases, redelivery, dead letters, TAG and SQL92 filters, long polling, ordered groups,
@@ -23,8 +23,35 @@
 //!
 //! # What it does not serve
 //!
-//! Transactions (a send of a transactional message answers NOT_IMPLEMENTED), lite topics and priorities. The gRPC pull RPCs are
-//! UNIMPLEMENTED, as on Apache RocketMQ.
+//! Transactions (a send of a transactional message answers NOT_IMPLEMENTED), lite topics and priorities.
+//!
+//! # Pulling
+//!
+//! The gRPC pull RPCs work as on the rocketmq-rust proxy; Apache's has none of them:
+//! [`grpc_pull(false)`](BrokerBuilder::grpc_pull) is Apache.
+//!
+//! The remoting protocol is served on ports of its own: name servers at [`Broker::name_server`], and one port for each broker,
+//! which routes name. Java's `DefaultLitePullConsumer`, `DefaultMQProducer` and `mqadmin` work with it, and so does what they
+//! rely on: routes, pulls that wait, offsets, searches by time, heartbeats, consumer lists and their notices, statistics, resets
+//! of offsets, questions to a client by way of its broker. Receiving and acknowledging is for gRPC only, and so are groups of
+//! Java's remoting PushConsumer beyond their heartbeats and pulls. A request that is not known is answered with code 3.
+//!
+//! Pulls commit to offsets of their own: what a group has received under leases moves nothing there.
+//!
+//! ```
+//! # async fn example() -> rocketmq_stream::Result<()> {
+//! use rocketmq_stream::embedded::Broker;
+//! use rocketmq_stream::{MessageQueue, Offset, OutboundMessage};
+//!
+//! let broker = Broker::builder().topic("orders", 4).brokers(2).start().await?;
+//! println!("name server: {}", broker.name_server());
+//! let queue = MessageQueue::new("orders", "broker-b", 3);
+//! broker.append(&queue, OutboundMessage::new("orders", "by hand"))?; // no producer is needed
+//! broker.expire(&queue, Offset::new(1))?; // its time is over
+//! assert_eq!(broker.offsets(&queue), Some(Offset::new(1)..Offset::new(1)));
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Where a consumer group starts
 //!
@@ -42,15 +69,22 @@
 //! [`Broker::faults`] makes requests go wrong by script; [`Broker::stop_proxy`], [`Broker::stop_broker`] and
 //! [`Broker::expire_leases`] make parts of the cluster go away.
 
+mod arrivals;
 mod builder;
 mod clients;
 mod cluster;
 pub(crate) mod engine;
 mod fault;
 mod grpc;
+mod hold;
 mod inspect;
+mod parts;
 mod pollers;
+mod queues;
+mod remoting;
+mod reserved;
 mod settings;
+mod socket;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]
@@ -69,8 +103,10 @@ use cluster::Cluster;
 use engine::Engine;
 pub use engine::TopicType;
 pub use fault::{Fault, FaultBuilder, Faults, Rpc};
-use grpc::listener::{Connections, serve};
+use grpc::listener::serve;
 pub use inspect::{Stats, StoredMessage};
+use parts::Remoting;
+use socket::Connections;
 
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -90,6 +126,7 @@ pub struct Broker {
     cluster: Arc<Cluster>,
     addresses: Vec<SocketAddr>,
     proxies: Vec<Mutex<Option<Running>>>,
+    remoting: Option<Remoting>,
     tasks: TaskGroup,
 }
 
@@ -125,26 +162,22 @@ impl Broker {
     }
 
     async fn launch(builder: BrokerBuilder, engine: Engine) -> Result<Self> {
-        let mut listeners = Vec::new();
-        let mut addresses = Vec::new();
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for index in 0..builder.proxies {
-            let mut address = builder.grpc;
-            if address.port() != 0 {
-                let port = u16::try_from(usize::from(address.port()) + index);
-                address.set_port(
-                    port.map_err(|_| Error::config("grpc", builder.grpc, "no ports are left for all proxies"))?,
-                );
-            }
+            let address = nth("grpc", builder.grpc, index)?;
             let listener = listen(address).await?;
-            addresses.push(listener.local_addr().map_err(|e| cannot_listen(address, e))?);
+            addresses.push(listener.local_addr().map_err(|e| cannot_listen("grpc", address, e))?);
             listeners.push(listener);
         }
+        let doors = parts::Doors::open(&builder)?;
         let ports = addresses.iter().map(SocketAddr::port).collect();
-        let cluster = Arc::new(Cluster::new(builder.config, engine, ports));
+        let brokers = doors.as_ref().map(parts::Doors::broker_addresses).unwrap_or_default();
+        let cluster = Arc::new(Cluster::new(builder.config, engine, ports, brokers));
         let tasks = TaskGroup::new();
         tasks.spawn("embedded broker: timers", Arc::clone(&cluster).run_timers());
+        let remoting = doors.map(|doors| Remoting::start(doors, &cluster, &tasks));
         let proxies = addresses.iter().map(|_| Mutex::new(None)).collect();
-        let broker = Self { cluster, addresses, proxies, tasks };
+        let broker = Self { cluster, addresses, proxies, remoting, tasks };
         for (proxy, listener) in listeners.into_iter().enumerate() {
             broker.run(proxy, listener);
         }
@@ -176,12 +209,21 @@ impl Broker {
     /// Where the proxies listen. A proxy on all interfaces is named by its loopback address.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let reachable = |address: &SocketAddr| match address.ip() {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
-            _ => *address,
-        };
-        self.addresses.iter().map(reachable).collect()
+        self.addresses.iter().copied().map(reachable).collect()
+    }
+
+    /// The name servers, for clients of the remoting protocol: `host:port`, and with several all of them, separated by `;`.
+    /// Empty when the cluster was built [`without_remoting`](BrokerBuilder::without_remoting).
+    #[must_use]
+    pub fn name_server(&self) -> String {
+        let addresses = self.remoting.iter().flat_map(Remoting::name_servers).map(|address| address.to_string());
+        addresses.collect::<Vec<_>>().join(";")
+    }
+
+    /// Where the brokers listen for clients of the remoting protocol, by their number; routes name them.
+    #[must_use]
+    pub fn broker_addresses(&self) -> Vec<SocketAddr> {
+        self.cluster.broker_addresses.clone()
     }
 
     /// Creates a topic with this many queues on each broker, or changes the type of one that exists; its queues stay.
@@ -229,75 +271,6 @@ impl Broker {
         self.cluster.with(|engine, now| engine.expire_leases(now))
     }
 
-    /// Cuts every connection to a proxy, counted from 0. It listens on, and remembers its clients.
-    ///
-    /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) when there is no such proxy.
-    pub fn cut_connections(&self, proxy: usize) -> Result<()> {
-        self.check_proxy(proxy)?;
-        self.slot(proxy).iter().for_each(|running| running.connections.cut());
-        Ok(())
-    }
-
-    /// Stops a proxy, counted from 0: its port closes, its connections are cut, the settings of its clients are forgotten, and
-    /// what it renewed by itself comes back at once. Receipt handles stay good. Stopping it twice does nothing.
-    ///
-    /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) when there is no such proxy.
-    pub async fn stop_proxy(&self, proxy: usize) -> Result<()> {
-        self.check_proxy(proxy)?;
-        self.close(proxy).await;
-        self.cluster.clients[proxy].forget_all();
-        self.cluster.with(|engine, now| engine.release(proxy, None, now));
-        Ok(())
-    }
-
-    /// Starts a stopped proxy again on its old port. Starting one that runs does nothing.
-    ///
-    /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) when there is no such proxy, [`Config`](ErrorKind::Config) when another
-    /// process has taken the port.
-    pub async fn start_proxy(&self, proxy: usize) -> Result<()> {
-        self.check_proxy(proxy)?;
-        if self.slot(proxy).is_some() {
-            return Ok(());
-        }
-        let listener = listen(self.addresses[proxy]).await?;
-        self.run(proxy, listener);
-        Ok(())
-    }
-
-    async fn close(&self, proxy: usize) {
-        let running = self.slot(proxy).take();
-        if let Some(running) = running {
-            let ended = running.tasks.shutdown(STOP).await;
-            running.connections.cut();
-            if !ended {
-                tracing::warn!(proxy, "a proxy of the embedded broker did not end within {STOP:?}");
-            }
-        }
-    }
-
-    fn check_proxy(&self, proxy: usize) -> Result<()> {
-        if proxy < self.addresses.len() {
-            return Ok(());
-        }
-        let rule = format!("there are {}, counted from 0", self.addresses.len());
-        Err(Error::argument("proxy", proxy, &rule))
-    }
-
-    /// Stops a broker, counted from 0. Waiting receives end at once with 50001; requests answer 50001 "connect to … failed",
-    /// and once the broker is out of the routes ([`route_expiry`](BrokerBuilder::route_expiry)) TOPIC_NOT_FOUND, or
-    /// INVALID_RECEIPT_HANDLE "cannot find broker …". Its messages and leases stay. An unknown broker is ignored.
-    pub fn stop_broker(&self, broker: usize) {
-        self.cluster.with(|engine, now| engine.stop_broker(broker, now));
-    }
-
-    /// Starts a stopped broker again.
-    pub fn start_broker(&self, broker: usize) {
-        self.cluster.with(|engine, now| engine.start_broker(broker, now));
-    }
-
     /// Asks a client for its threads, as an administrator would, over its telemetry stream.
     ///
     /// # Errors
@@ -337,6 +310,7 @@ impl Broker {
         for proxy in 0..self.proxies.len() {
             self.close(proxy).await;
         }
+        self.remoting.iter().for_each(Remoting::stop);
         if !self.tasks.shutdown(STOP).await {
             tracing::warn!("a task of the embedded broker did not end within {STOP:?}");
         }
@@ -350,11 +324,30 @@ impl fmt::Debug for Broker {
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| cannot_listen(address, error))
+    TcpListener::bind(address).await.map_err(|error| cannot_listen("grpc", address, error))
 }
 
-fn cannot_listen(address: SocketAddr, error: std::io::Error) -> Error {
-    Error::config("grpc", address, "cannot listen there; choose a free port, or 0 for any").with_source(error)
+fn cannot_listen(field: &str, address: SocketAddr, error: std::io::Error) -> Error {
+    Error::config(field, address, "cannot listen there; choose a free port, or 0 for any").with_source(error)
+}
+
+/// The address that lies `index` ports behind; any free one behind port 0.
+fn nth(field: &str, first: SocketAddr, index: usize) -> Result<SocketAddr> {
+    if first.port() == 0 {
+        return Ok(first);
+    }
+    let port = u16::try_from(usize::from(first.port()) + index);
+    let port = port.map_err(|_| Error::config(field, first, "no ports are left behind it for all that listen"))?;
+    Ok(SocketAddr::new(first.ip(), port))
+}
+
+/// An address on all interfaces is reached by its loopback address.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
+        _ => address,
+    }
 }
 
 #[cfg(test)]

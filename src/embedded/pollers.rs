@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     fn wake(group: Option<&str>, reason: WakeReason) -> Wake {
-        Wake { topic: "t".into(), broker: 0, group: group.map(Into::into), reason }
+        Wake { topic: "t".into(), broker: 0, queue: None, group: group.map(Into::into), reason }
     }
 
     #[test]

@@ -8,8 +8,11 @@ use crate::model::{Credentials, Limits};
 
 #[derive(Debug, Clone)]
 pub(crate) struct ServerConfig {
+    pub(crate) brokers: usize,
     pub(crate) auto_create_topics: bool,
     pub(crate) auto_create_queues: u32,
+    /// Whether the proxies serve the pull RPCs.
+    pub(crate) grpc_pull: bool,
     pub(crate) credentials: Vec<Credentials>,
     pub(crate) limits: Limits,
     pub(crate) min_invisible: Duration,
@@ -29,8 +32,10 @@ pub(crate) struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
+            brokers: 1,
             auto_create_topics: false,
             auto_create_queues: 8,
+            grpc_pull: true,
             credentials: Vec::new(),
             limits: Limits::default(),
             min_invisible: Duration::from_secs(10),

@@ -2,6 +2,7 @@
 
 mod faults;
 mod parts;
+mod pull;
 mod raw;
 mod receive;
 mod register;

@@ -68,8 +68,8 @@ impl Server {
             return None;
         }
         let broker = Broker::builder().start().await.expect("a broker");
-        let access_point = broker.access_point();
-        Some(Self { access_point, name_server: None, embedded: Some(broker), _calm: Calm::default() })
+        let (access_point, name_server) = (broker.access_point(), Some(broker.name_server()));
+        Some(Self { access_point, name_server, embedded: Some(broker), _calm: Calm::default() })
     }
 
     fn topic(&self, queues: u32) -> String {
@@ -220,9 +220,7 @@ crossings! {
     python_on_the_embedded_broker: Server::embedded().await, Language::Python;
 }
 
-#[tokio::test]
-async fn compressed_bodies_of_the_official_java_client_are_read() {
-    let Some(server) = Server::real() else { return };
+async fn compressed_bodies(server: &Server) {
     for codec in ["zlib", "lz4", "zstd"] {
         let (topic, group) = (server.topic(1), server.group());
         let arguments =
@@ -246,16 +244,75 @@ async fn compressed_bodies_of_the_official_java_client_are_read() {
 }
 
 #[tokio::test]
-async fn our_messages_are_read_by_the_official_pull_consumer_over_remoting() {
-    let Some(server) = Server::real() else { return };
+async fn compressed_bodies_of_the_official_java_client_are_read() {
+    if let Some(server) = Server::real() {
+        compressed_bodies(&server).await;
+    }
+}
+
+#[tokio::test]
+async fn compressed_bodies_are_read_on_the_embedded_broker_too() {
+    if let Some(server) = Server::embedded().await {
+        compressed_bodies(&server).await;
+    }
+}
+
+/// What we send over gRPC their pull consumer reads over remoting, compressed bodies included.
+async fn they_pull(server: &Server) {
     let (topic, group) = (server.topic(2), server.group());
     let producer = server.client().producer().topic(&topic).build().await.expect("build");
     let message = OutboundMessage::new(&topic, "over both wires").tag("t").keys(["k1", "k2"]).property("p", "v");
     producer.send(message).await.expect("send");
-    let received = server.official(Language::Java).run("pull-receive", &["--topic", &topic, "--group", &group]).await;
+    let arguments = ["--topic", &topic, "--group", &group, "--tag-filter", "t"];
+    let received = server.official(Language::Java).run("pull-receive", &arguments).await;
     assert_eq!((string(&received[0], "body"), string(&received[0], "tag")), ("over both wires", "t"));
     assert_eq!(received[0]["keys"], serde_json::json!(["k1", "k2"]));
     assert_eq!(string(&received[0]["properties"], "p"), "v");
+}
+
+#[tokio::test]
+async fn our_messages_are_read_by_the_official_pull_consumer_over_remoting() {
+    if let Some(server) = Server::real() {
+        they_pull(&server).await;
+    }
+}
+
+#[tokio::test]
+async fn our_messages_are_pulled_from_the_embedded_broker_too() {
+    if let Some(server) = Server::embedded().await {
+        they_pull(&server).await;
+    }
+}
+
+/// A topic made by `mqadmin`, messages of their producer, their pull consumer, and `mqadmin` tells how far it is: no program
+/// but theirs, and the embedded broker.
+#[tokio::test]
+async fn the_official_clients_and_mqadmin_work_on_the_embedded_broker_unchanged() {
+    let Some(server) = Server::embedded().await else { return };
+    let broker = server.embedded.as_ref().expect("an embedded broker");
+    let (topic, group, java) = (unique("topic"), server.group(), server.official(Language::Java));
+    java.mqadmin("updateTopic", &["-c", "DefaultCluster", "-t", &topic, "-r", "2", "-w", "2"]).await;
+    assert_eq!(broker.queues(&topic).len(), 2);
+    let topics = java.mqadmin("topicList", &[]).await;
+    assert!(topics.lines().any(|line| line.trim() == topic), "{topics}");
+
+    let arguments = ["--topic", &topic, "--count", "10", "--tag", "t", "--key", "k", "--property", "p=v"];
+    let sent = java.run("remoting-send", &arguments).await;
+    let batch = java.run("remoting-send", &[&arguments[..], &["--batch"]].concat()).await;
+    assert_eq!((sent.len(), batch.len(), broker.messages(&topic).len()), (10, 10, 20));
+
+    let received = java.run("pull-receive", &["--topic", &topic, "--group", &group, "--count", "20"]).await;
+    let id = |line: &Value| string(line, "message_id").to_owned();
+    assert_eq!(sorted(received.iter().map(id)), sorted(sent.iter().chain(&batch).map(id)));
+    assert!(received.iter().all(|line| string(&line["properties"], "p") == "v" && string(line, "tag") == "t"));
+
+    let queues = broker.queues(&topic);
+    let committed: u64 = queues.iter().filter_map(|queue| broker.committed(&group, queue)).map(|next| next.get()).sum();
+    assert_eq!(committed, 20);
+    let progress = java.mqadmin("consumerProgress", &["-g", &group]).await;
+    let rows = progress.lines().filter(|line| line.contains(&topic[..20])).count();
+    assert_eq!(rows, 2, "{progress}");
+    assert!(progress.contains("Consume Diff Total: 0") || progress.contains("Diff Total: 0"), "{progress}");
 }
 
 async fn share_one_queue(server: &Server, language: Language) {

@@ -33,17 +33,37 @@ impl Official {
         self.start(command, arguments).await
     }
 
-    /// As `run`, not waited for yet; dropping the future ends the process.
-    pub(crate) fn start(&self, command: &str, arguments: &[&str]) -> impl Future<Output = Vec<Value>> + Send + use<> {
+    /// Runs an administrator's command to its end; what it prints.
+    pub(crate) async fn mqadmin(&self, command: &str, arguments: &[&str]) -> String {
+        let name_server = self.name_server.as_deref().expect("mqadmin needs a name server");
+        let mut run = self.script();
+        run.args(["mqadmin", command, "-n", name_server]).args(arguments);
+        let output = tokio::time::timeout(PATIENCE, run.output()).await;
+        let output = output.unwrap_or_else(|_| panic!("mqadmin {command}: too slow")).expect("mqadmin");
+        let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "mqadmin {command} {arguments:?}: {}\n{errors}\n{out}", output.status);
+        format!("{out}{errors}")
+    }
+
+    fn script(&self) -> Command {
         let folder = match self.language {
             Language::Java => "java",
             Language::Python => "python",
         };
         let script = format!("{}/tests/interop/{folder}/run.sh", env!("CARGO_MANIFEST_DIR"));
         let mut run = Command::new("bash");
-        run.arg(script).arg(command).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        run.arg(script).stdin(Stdio::null()).kill_on_drop(true);
+        run
+    }
+
+    /// As `run`, not waited for yet; dropping the future ends the process.
+    pub(crate) fn start(&self, command: &str, arguments: &[&str]) -> impl Future<Output = Vec<Value>> + Send + use<> {
+        let mut run = self.script();
+        run.arg(command).args(arguments);
         match (command, &self.name_server) {
-            ("send-compressed" | "pull-receive", Some(name_server)) => run.args(["--name-server", name_server]),
+            ("remoting-send" | "send-compressed" | "pull-receive", Some(name_server)) => {
+                run.args(["--name-server", name_server])
+            }
             _ => run.args(["--endpoint", &self.access_point]),
         };
         let what = format!("{:?} {command} {arguments:?}", self.language);

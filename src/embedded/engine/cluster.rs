@@ -49,7 +49,7 @@ impl Engine {
         self.brokers.get(broker).map_or("", |broker| &broker.name)
     }
 
-    pub(super) fn broker(&self, name: &str) -> Option<usize> {
+    pub(crate) fn broker(&self, name: &str) -> Option<usize> {
         self.brokers.iter().position(|broker| *broker.name == *name)
     }
 
@@ -74,6 +74,17 @@ impl Engine {
             Reach::Unreachable => Err(Refusal::Unreachable(name.into())),
             Reach::Forgotten => Err(Refusal::NoBroker(name.into())),
         }
+    }
+
+    /// Whether a broker can answer.
+    pub(crate) fn running(&self, broker: usize, now: Millis) -> Result<(), Refusal> {
+        self.reachable(self.broker_name(broker), now).map(drop)
+    }
+
+    /// The broker of a request about a topic.
+    pub(crate) fn reachable_topic(&self, topic: &str, broker: &str, now: Millis) -> Result<usize, Refusal> {
+        let broker = self.reachable(broker, now)?;
+        if self.topics.contains_key(topic) { Ok(broker) } else { Err(Refusal::TopicNotFound(topic.into())) }
     }
 
     /// The broker a receive goes to: the one it names, else any in turn.
@@ -107,7 +118,7 @@ impl Engine {
         state.stopped_at = Some(now);
         for topic in self.topics.keys() {
             let topic = Arc::clone(topic);
-            self.wakes.push(Wake { topic, broker, group: None, reason: WakeReason::BrokerStopped });
+            self.wakes.push(Wake { topic, broker, queue: None, group: None, reason: WakeReason::BrokerStopped });
         }
     }
 
@@ -117,7 +128,7 @@ impl Engine {
         state.cold_until = now.saturating_add(self.config.type_cache_delay);
     }
 
-    /// Creates a topic, or changes the type of one that exists. A topic keeps the number of queues it was created with.
+    /// Creates a topic, or changes the type of one that exists. A topic never loses a queue.
     pub(crate) fn create_topic(&mut self, name: &str, queues: u32, kind: TopicType) {
         if let Some(topic) = self.topics.get_mut(name) {
             topic.kind = kind;
@@ -126,6 +137,22 @@ impl Engine {
         let name: Arc<str> = name.into();
         let topic = Topic::new(Arc::clone(&name), kind, queues, self.brokers.len(), self.config.queue_bytes);
         self.topics.insert(name, topic);
+    }
+
+    /// The topic goes, and with it its messages and what groups have done with it. A topic of that name begins anew.
+    pub(crate) fn delete_topic(&mut self, name: &str) {
+        self.topics.remove(name);
+        self.groups.values_mut().for_each(|group| drop(group.topics.remove(name)));
+        self.offsets.forget_topic(name);
+    }
+
+    /// Gives a topic more queues on each broker. `false`: there is no such topic.
+    pub(crate) fn grow_topic(&mut self, name: &str, queues: u32) -> bool {
+        let Some(topic) = self.topics.get_mut(name) else { return false };
+        topic.grow(queues, self.config.queue_bytes);
+        let progress = self.groups.values_mut().filter_map(|group| group.topics.get_mut(name));
+        progress.flatten().for_each(|progress| progress.grow(queues as usize));
+        true
     }
 
     /// From now on new groups start at the last message of each queue.
@@ -144,6 +171,25 @@ impl Engine {
         self.topics.get(name).filter(|_| !cold).map(|topic| topic.kind)
     }
 
+    /// Takes a message for a queue its producer chose; without one, for any of the broker's.
+    pub(crate) fn append_at(
+        &mut self,
+        topic: &str,
+        (broker, queue): (usize, Option<u32>),
+        content: Content,
+        now: Millis,
+    ) -> Result<Appended, Refusal> {
+        let name = self.broker_name(broker).to_owned();
+        self.reachable(&name, now)?;
+        let found = self.topics.get_mut(topic).ok_or_else(|| Refusal::TopicNotFound(topic.into()))?;
+        let queue = queue.unwrap_or_else(|| found.next_queue(&[broker]).1);
+        if queue >= found.queues() {
+            return Err(Refusal::NoQueue { queue: queue as i32, queues: found.queues() });
+        }
+        let name = Arc::clone(&found.name);
+        Ok(self.take_in(name, broker, queue, content, now))
+    }
+
     /// Takes a message: queue by message group, else in turn.
     pub(crate) fn append(&mut self, topic: &str, content: Content, now: Millis) -> Result<Appended, Refusal> {
         let up: Vec<usize> = self.brokers_that(now, Reach::Up).collect();
@@ -155,15 +201,21 @@ impl Engine {
             Some(group) => found.queue_of(group, &up),
             None => found.next_queue(&up),
         };
+        let name = Arc::clone(&found.name);
+        Ok(self.take_in(name, broker, queue, content, now))
+    }
+
+    /// Stores a message, or keeps it until its time.
+    fn take_in(&mut self, name: Arc<str>, broker: usize, queue: u32, content: Content, now: Millis) -> Appended {
         self.counters.sent += 1;
-        let (name, content) = (Arc::clone(&found.name), Arc::new(content));
+        let content = Arc::new(content);
         if let Some(at) = content.delivery_at.filter(|at| *at > now) {
             self.sequence += 1;
             self.delayed.insert((at, self.sequence), Delayed { topic: name, broker, queue, content });
-            return Ok(Appended { broker, queue, offset: 0 });
+            return Appended { broker, queue, offset: 0 };
         }
         let offset = self.store(&name, broker, queue, content);
-        Ok(Appended { broker, queue, offset })
+        Appended { broker, queue, offset }
     }
 
     pub(super) fn store(&mut self, topic: &Arc<str>, broker: usize, queue: u32, content: Arc<Content>) -> u64 {
@@ -172,8 +224,11 @@ impl Engine {
 
     pub(super) fn store_record(&mut self, topic: &Arc<str>, broker: usize, queue: u32, record: Record) -> u64 {
         let Some(found) = self.topics.get_mut(topic) else { return 0 };
+        let record = Record { log_offset: self.log_end, ..record };
+        self.log_end += record.content.wire_size() as u64;
         let offset = found.logs[broker][queue as usize].append(record);
-        self.wake(topic, broker, None);
+        let (topic, queue) = (Arc::clone(topic), Some(queue));
+        self.wakes.push(Wake { topic, broker, queue, group: None, reason: WakeReason::Message });
         offset
     }
 }

@@ -30,6 +30,13 @@ pub(crate) struct Content {
     pub(crate) tag: Option<Box<str>>,
     pub(crate) keys: Vec<String>,
     pub(crate) properties: BTreeMap<String, String>,
+    /// Properties that RocketMQ uses itself and that have no field here, as a remoting client sent them (`WAIT`, `CLUSTER`).
+    /// Readers over remoting see them, readers over gRPC do not.
+    pub(crate) hidden: BTreeMap<String, String>,
+    /// The user's flag of the remoting protocol: any number.
+    pub(crate) flag: i32,
+    /// The bits of the remoting protocol that name the codec of a compressed body.
+    pub(crate) codec_bits: i32,
     pub(crate) message_group: Option<Box<str>>,
     pub(crate) trace_context: Option<Box<str>>,
     pub(crate) delivery_at: Option<Millis>,
@@ -39,6 +46,19 @@ pub(crate) struct Content {
 }
 
 impl Content {
+    /// Roughly what a stored record of it takes on the remoting wire (protocol.md E.7).
+    pub(crate) fn wire_size(&self) -> usize {
+        const FIXED: usize = 91;
+        let pairs = self.properties.iter().chain(&self.hidden).map(|(name, value)| name.len() + value.len() + 2);
+        let keys: usize = self.keys.iter().map(|key| key.len() + 1).sum();
+        FIXED
+            + self.body.len()
+            + self.id.len()
+            + self.tag.as_ref().map_or(0, |tag| tag.len())
+            + keys
+            + pairs.sum::<usize>()
+    }
+
     /// Roughly what it takes in memory.
     fn size(&self) -> usize {
         const FIXED: usize = 256;
@@ -54,11 +74,16 @@ pub(crate) struct Record {
     /// How often it was delivered in vain before; the next delivery attempt is one more.
     pub(crate) reconsumed: u32,
     pub(crate) dead_letter: bool,
+    /// Where it lies in the commit log of its broker; 0 until it is put there.
+    pub(crate) log_offset: u64,
+    /// When this copy was put into its log: later than the message was sent if it was delayed.
+    pub(crate) stored_at: Millis,
 }
 
 impl Record {
     pub(crate) fn fresh(content: Arc<Content>) -> Self {
-        Self { content, reconsumed: 0, dead_letter: false }
+        let stored_at = content.stored_at;
+        Self { content, reconsumed: 0, dead_letter: false, log_offset: 0, stored_at }
     }
 
     pub(crate) fn attempt(&self) -> u32 {
@@ -72,7 +97,7 @@ impl Record {
 
     /// The copy for the dead-letter queue. Live on 5.5.0 its first delivery is attempt 2, however many came before.
     pub(crate) fn dead(&self) -> Self {
-        Self { content: Arc::clone(&self.content), reconsumed: 1, dead_letter: true }
+        Self { reconsumed: 1, dead_letter: true, ..self.clone() }
     }
 
     pub(crate) fn size(&self) -> usize {

@@ -61,6 +61,13 @@ impl FifoQueue {
         self.entries.iter().filter(|entry| !entry.acked).map(|entry| entry.visible_at).max()
     }
 
+    /// Forgets the order there was and goes on here.
+    pub(crate) fn seek(&mut self, offset: u64) {
+        self.committed = Some(offset);
+        self.attempt_id = None;
+        self.entries.clear();
+    }
+
     /// Empty when the queue is blocked or has nothing. Starts at the first message that is not acked: what was acked
     /// behind it comes again.
     pub(crate) fn pop(&mut self, log: &QueueLog, pop: &OrderedPop<'_>) -> Vec<(u64, Record)> {

@@ -43,6 +43,21 @@ impl Progress {
         }
     }
 
+    /// Follows a topic that got more queues.
+    pub(crate) fn grow(&mut self, queues: usize) {
+        let queues = queues.max(self.popped.len());
+        self.popped.resize(queues, None);
+        self.fifo.resize_with(queues, FifoQueue::default);
+    }
+
+    /// The next pop of this queue starts here.
+    pub(crate) fn seek(&mut self, queue: usize, offset: u64) {
+        if let (Some(popped), Some(fifo)) = (self.popped.get_mut(queue), self.fifo.get_mut(queue)) {
+            *popped = Some(offset);
+            fifo.seek(offset);
+        }
+    }
+
     /// Pops up to `max` messages that match; what does not match is consumed for the whole group.
     ///
     /// Every fifth time the retries come first, so that a busy topic does not starve them (Apache: with probability 20 %).

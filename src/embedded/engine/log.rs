@@ -30,6 +30,18 @@ impl QueueLog {
         self.next() - 1
     }
 
+    /// Drops what lies below this offset, as expiry does. Returns how many messages went.
+    pub(crate) fn expire_below(&mut self, offset: u64) -> usize {
+        let mut count = 0;
+        while self.first < offset {
+            let Some(gone) = self.records.pop_front() else { break };
+            self.bytes -= gone.size();
+            self.first += 1;
+            count += 1;
+        }
+        count
+    }
+
     pub(crate) fn get(&self, offset: u64) -> Option<&Record> {
         let index = usize::try_from(offset.checked_sub(self.first)?).ok()?;
         self.records.get(index)

@@ -11,8 +11,12 @@ mod group;
 mod handle;
 mod inspect;
 mod invisible;
+pub(crate) mod locks;
 mod log;
+pub(crate) mod members;
+mod offsets;
 mod pop;
+mod pull;
 mod renew;
 mod settle;
 mod sql92;
@@ -22,12 +26,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cluster::BrokerState;
-pub(crate) use content::{Content, ContentKind, Millis};
+pub(crate) use content::{Content, ContentKind, Millis, Record};
 pub(crate) use filter::FilterProgram;
 use group::Progress;
 pub(crate) use inspect::Placed;
 use invisible::Leases;
+use offsets::Offsets;
+pub(crate) use offsets::{QueryOffset, QueueProgress, TimeBound};
 pub(crate) use pop::{Delivery, PopRequest, Popped};
+pub(crate) use pull::{Pull, PullRequest, PullStatus};
 pub(crate) use settle::{Change, Claim};
 use topic::Topic;
 pub use topic::TopicType;
@@ -72,6 +79,13 @@ pub(crate) enum Refusal {
     Unreadable(String),
     /// The handle names a place that this topic does not have.
     Abnormal,
+    /// No queue of that number: the topic has so many on each broker.
+    NoQueue {
+        queue: i32,
+        queues: u32,
+    },
+    /// Nobody has used this consumer group yet.
+    GroupNotFound(String),
 }
 
 /// Somebody may be waiting for this.
@@ -79,6 +93,8 @@ pub(crate) enum Refusal {
 pub(crate) struct Wake {
     pub(crate) topic: Arc<str>,
     pub(crate) broker: usize,
+    /// Where a new message lies; `None` for a redelivery, which nobody pulls.
+    pub(crate) queue: Option<u32>,
     /// `None`: every group.
     pub(crate) group: Option<Arc<str>>,
     pub(crate) reason: WakeReason,
@@ -130,6 +146,8 @@ struct OrderedQueue {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counters {
     pub(crate) sent: u64,
+    /// Handed out to pulls.
+    pub(crate) pulled: u64,
     pub(crate) delivered: u64,
     pub(crate) acked: u64,
     pub(crate) redelivered: u64,
@@ -143,11 +161,14 @@ pub(crate) struct Engine {
     topics: HashMap<Arc<str>, Topic>,
     groups: HashMap<Arc<str>, Group>,
     leases: Leases,
+    offsets: Offsets,
     delayed: BTreeMap<(Millis, u64), Delayed>,
     ordered: Vec<OrderedQueue>,
     ordered_timers: BTreeSet<(Millis, usize)>,
     wakes: Vec<Wake>,
     sequence: u64,
+    /// The end of the commit log: one for all brokers.
+    log_end: u64,
     pub(crate) counters: Counters,
 }
 
@@ -160,11 +181,13 @@ impl Engine {
             topics: HashMap::new(),
             groups: HashMap::new(),
             leases: Leases::default(),
+            offsets: Offsets::default(),
             delayed: BTreeMap::new(),
             ordered: Vec::new(),
             ordered_timers: BTreeSet::new(),
             wakes: Vec::new(),
             sequence: 0,
+            log_end: 0,
             counters: Counters::default(),
         }
     }
@@ -188,14 +211,23 @@ impl Engine {
         self.groups.get_mut(name).expect("it was inserted above")
     }
 
+    pub(crate) fn has_group(&self, name: &str) -> bool {
+        self.groups.contains_key(name)
+    }
+
+    /// Brings a group into being with the default options, if it is new.
+    pub(crate) fn ensure_group(&mut self, name: &str) {
+        self.group(name);
+    }
+
     /// Does what is due: ends leases, delivers delayed messages, unblocks ordered queues.
     pub(crate) fn advance(&mut self, now: Millis) {
         while let Some(lease) = self.leases.expire(now) {
             self.bring_back(lease);
         }
         while let Some(entry) = self.delayed.first_entry().filter(|entry| entry.key().0 <= now) {
-            let Delayed { topic, broker, queue, content } = entry.remove();
-            self.store(&topic, broker, queue, content);
+            let ((at, _), Delayed { topic, broker, queue, content }) = entry.remove_entry();
+            self.store_record(&topic, broker, queue, Record { stored_at: at, ..Record::fresh(content) });
         }
         while let Some(&(_, timer)) = self.ordered_timers.first().filter(|(at, _)| *at <= now) {
             self.ordered_timers.pop_first();
@@ -216,7 +248,7 @@ impl Engine {
 
     fn wake(&mut self, topic: &Arc<str>, broker: usize, group: Option<&Arc<str>>) {
         let (topic, group) = (Arc::clone(topic), group.map(Arc::clone));
-        self.wakes.push(Wake { topic, broker, group, reason: WakeReason::Message });
+        self.wakes.push(Wake { topic, broker, queue: None, group, reason: WakeReason::Message });
     }
 
     fn bring_back(&mut self, lease: invisible::Lease) {

@@ -48,6 +48,7 @@ impl Engine {
         let name = self.broker_name(request.broker).to_owned();
         self.reachable(&name, now)?;
         let (group, topic) = self.prepare(request.group, request.topic)?;
+        self.apply_resets(request.group, request.topic, request.broker);
         let config = self.group_config(request.group);
         let taken = if config.fifo { self.take_ordered(request, now) } else { self.take(request) };
         if taken.is_empty() {

@@ -12,7 +12,7 @@ pub(crate) fn content(id: &str) -> Arc<Content> {
     tagged(id, "")
 }
 
-fn made(id: &str, tag: &str, message_group: Option<&str>) -> Content {
+pub(crate) fn made(id: &str, tag: &str, message_group: Option<&str>) -> Content {
     Content {
         id: id.into(),
         kind: ContentKind::Normal,
@@ -22,6 +22,9 @@ fn made(id: &str, tag: &str, message_group: Option<&str>) -> Content {
         tag: Some(tag).filter(|tag| !tag.is_empty()).map(Into::into),
         keys: Vec::new(),
         properties: BTreeMap::new(),
+        hidden: BTreeMap::new(),
+        flag: 0,
+        codec_bits: 0,
         message_group: message_group.map(Into::into),
         trace_context: None,
         delivery_at: None,
@@ -37,6 +40,16 @@ fn engine(queues: u32) -> Engine {
     let config = EngineConfig { brokers: 1, queue_bytes: usize::MAX, route_expiry: 10_000, type_cache_delay: 0 };
     let mut engine = Engine::new(config);
     engine.create_topic("t", queues, TopicType::Mixed);
+    engine
+}
+
+/// A topic `t` with one message for each tag, spread over its queues in turn.
+pub(crate) fn filled<const N: usize>(queues: u32, tags: [&str; N]) -> Engine {
+    let mut engine = engine(queues);
+    for (number, tag) in tags.into_iter().enumerate() {
+        engine.append("t", made(&number.to_string(), tag, None), 0).unwrap();
+    }
+    engine.take_wakes();
     engine
 }
 
@@ -87,8 +100,21 @@ fn a_message_that_is_not_acked_comes_again_with_a_new_place_and_attempt() {
     let again = pop(&mut engine, "g", 32, INVISIBLE);
     assert_eq!(seen(&again), [("a", 2)]);
     assert_ne!(first[0].handle, again[0].handle);
-    let wake = Wake { topic: "t".into(), broker: 0, group: Some("g".into()), reason: WakeReason::Message };
+    let (topic, group) = ("t".into(), Some("g".into()));
+    let wake = Wake { topic, broker: 0, queue: None, group, reason: WakeReason::Message };
     assert_eq!(engine.take_wakes(), [wake], "a redelivery wakes its own group");
+}
+
+#[test]
+fn a_reset_offset_is_where_the_next_pop_starts_in_ordered_groups_too() {
+    for fifo in [false, true] {
+        let mut engine = filled(1, ["x"; 4]);
+        engine.create_group("g", GroupConfig { fifo, ..GroupConfig::default() });
+        assert_eq!(pop(&mut engine, "g", 32, 0).len(), 4);
+        engine.reset_offset("g", "t", 0, 0, 2);
+        assert_eq!(seen(&pop(&mut engine, "g", 32, 1)), [("2", 1), ("3", 1)], "fifo: {fifo}");
+        assert_eq!(seen(&pop(&mut engine, "g", 32, 2)), [], "once");
+    }
 }
 
 #[test]

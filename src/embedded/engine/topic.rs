@@ -67,6 +67,14 @@ impl Topic {
         self.logs.first().map_or(0, Vec::len) as u32
     }
 
+    /// More queues on each broker; never fewer.
+    pub(crate) fn grow(&mut self, queues: u32, queue_bytes: usize) {
+        for logs in &mut self.logs {
+            let wanted = logs.len().max(queues as usize);
+            logs.resize_with(wanted, || QueueLog::new(queue_bytes));
+        }
+    }
+
     /// Each queue in turn, the brokers alternating.
     pub(crate) fn next_queue(&mut self, brokers: &[usize]) -> (usize, u32) {
         self.turn = self.turn.wrapping_add(1);

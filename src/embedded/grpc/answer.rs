@@ -29,6 +29,9 @@ answers! {
     ForwardMessageToDeadLetterQueueResponse {}
     EndTransactionResponse {}
     RecallMessageResponse { message_id }
+    UpdateOffsetResponse {}
+    GetOffsetResponse { offset }
+    QueryOffsetResponse { offset }
 }
 
 pub(super) fn refused(code: Code, text: impl Into<String>) -> proto::Status {
@@ -60,6 +63,12 @@ pub(super) fn refusal(refusal: Refusal) -> proto::Status {
         Refusal::Expired => refused(Code::InvalidReceiptHandle, "receipt handle is expired"),
         Refusal::Unreadable(handle) => {
             refused(Code::InternalServerError, format!("`{handle}` is not a receipt handle"))
+        }
+        Refusal::NoQueue { queue, queues } => {
+            refused(Code::BadRequest, format!("queue {queue} is illegal, the topic has {queues} on each broker"))
+        }
+        Refusal::GroupNotFound(group) => {
+            refused(Code::ConsumerGroupNotFound, format!("consumer group {group} does not exist"))
         }
         Refusal::Abnormal => refused(Code::InternalServerError, "ack failed: status is abnormal"),
     }

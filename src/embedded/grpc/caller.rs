@@ -7,9 +7,9 @@ use std::time::Duration;
 use tonic::Request;
 use tonic::metadata::MetadataMap;
 
-use super::listener::ConnectionInfo;
 use super::{auth, status};
 use crate::embedded::settings::ServerConfig;
+use crate::embedded::socket::ConnectionInfo;
 use crate::proto::{self, Code};
 
 /// The remoting names of languages; others are refused.

@@ -4,19 +4,10 @@ use std::time::Duration;
 
 use super::status;
 use crate::embedded::engine::Millis;
+use crate::embedded::reserved::is_reserved;
 use crate::embedded::settings::ServerConfig;
 use crate::model::{check_group, check_topic};
 use crate::proto::{self, Code};
-
-/// Names RocketMQ uses itself.
-const RESERVED: &str = "\
-    TRACE_ON MSG_REGION KEYS TAGS WAIT DELAY RETRY_TOPIC REAL_TOPIC REAL_QID TRAN_MSG PGROUP MIN_OFFSET \
-    MAX_OFFSET BUYER_ID ORIGIN_MESSAGE_ID TRANSFER_FLAG CORRECTION_FLAG MQ2_FLAG RECONSUME_TIME UNIQ_KEY \
-    MAX_RECONSUME_TIMES CONSUME_START_TIME POP_CK POP_CK_OFFSET 1ST_POP_TIME TRAN_PREPARED_QUEUE_OFFSET \
-    DUP_INFO EXTEND_UNIQ_INFO INSTANCE_ID CORRELATION_ID REPLY_TO_CLIENT TTL ARRIVE_TIME PUSH_REPLY_TIME \
-    CLUSTER MSG_TYPE INNER_MULTI_QUEUE_OFFSET TIMER_DELAY_MS TIMER_DELAY_SEC TIMER_DELIVER_MS \
-    TIMER_ENQUEUE_MS TIMER_DEQUEUE_MS TIMER_ROLL_TIMES TIMER_OUT_MS TIMER_DEL_UNIQKEY TIMER_DELAY_LEVEL \
-    __BORNHOST BORN_TIMESTAMP DLQ_ORIGIN_TOPIC DLQ_ORIGIN_MESSAGE_ID __CRC32#";
 
 type Checked = Result<(), proto::Status>;
 
@@ -112,7 +103,7 @@ fn properties(config: &ServerConfig, message: &proto::Message, system: &proto::S
 }
 
 fn is_illegal(name: &str, value: &str) -> bool {
-    RESERVED.split(' ').any(|reserved| reserved == name) || has_control(name) || has_control(value)
+    is_reserved(name) || has_control(name) || has_control(value)
 }
 
 fn times(config: &ServerConfig, system: &proto::SystemProperties, now: Millis) -> Checked {

@@ -5,6 +5,7 @@ mod auth;
 mod caller;
 mod checks;
 pub(crate) mod listener;
+mod pull;
 mod receive;
 mod route;
 mod send;
@@ -22,10 +23,10 @@ use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use self::answer::{Answer, refused};
 use self::caller::Caller;
-use self::listener::ConnectionInfo;
 use super::cluster::Cluster;
-use super::fault::{Action, Rpc};
+use super::fault::{Action, Rpc, Target};
 use crate::clock;
+use crate::embedded::socket::ConnectionInfo;
 use crate::proto::messaging_service_server::MessagingService;
 use crate::proto::{self, Code};
 
@@ -59,7 +60,7 @@ impl Proxy {
     /// Asks the fault script.
     async fn enter(&self, rpc: Rpc, extensions: &Extensions) -> Result<Course, Status> {
         self.cluster.count(rpc);
-        let after = match self.cluster.faults.strike(rpc, self.index) {
+        let after = match self.cluster.faults.strike(Target::Grpc(rpc), self.index) {
             None => After::Reply,
             Some(Action::Delay(time)) => {
                 clock::sleep(time).await;
@@ -78,6 +79,11 @@ impl Proxy {
             }
         };
         Ok(Course::Proceed(after))
+    }
+
+    /// Without the pull RPCs it is as Apache's proxy.
+    fn serves_pull(&self, rpc: &str) -> Result<(), Status> {
+        if self.cluster.config.grpc_pull { Ok(()) } else { unimplemented(rpc) }
     }
 
     /// One request, one answer.
@@ -231,30 +237,40 @@ impl MessagingService for Proxy {
 
     async fn pull_message(
         &self,
-        _request: Request<proto::PullMessageRequest>,
+        request: Request<proto::PullMessageRequest>,
     ) -> Result<Response<Self::PullMessageStream>, Status> {
-        unimplemented("PullMessage")
+        self.serves_pull("PullMessage")?;
+        let after = match self.enter(Rpc::PullMessage, request.extensions()).await? {
+            Course::Proceed(after) => after,
+            Course::Answer(status) => return Ok(Response::new(Box::pin(one(pull::status_of(status))))),
+        };
+        let plan =
+            Caller::admit(&self.cluster.config, &request).and_then(|_| pull::Plan::new(self, request.into_inner()));
+        Ok(Response::new(Box::pin(pull::respond(self.clone(), plan, after))))
     }
 
     async fn update_offset(
         &self,
-        _request: Request<proto::UpdateOffsetRequest>,
+        request: Request<proto::UpdateOffsetRequest>,
     ) -> Result<Response<proto::UpdateOffsetResponse>, Status> {
-        unimplemented("UpdateOffset")
+        self.serves_pull("UpdateOffset")?;
+        self.unary(Rpc::UpdateOffset, request, pull::update_offset).await
     }
 
     async fn get_offset(
         &self,
-        _request: Request<proto::GetOffsetRequest>,
+        request: Request<proto::GetOffsetRequest>,
     ) -> Result<Response<proto::GetOffsetResponse>, Status> {
-        unimplemented("GetOffset")
+        self.serves_pull("GetOffset")?;
+        self.unary(Rpc::GetOffset, request, pull::get_offset).await
     }
 
     async fn query_offset(
         &self,
-        _request: Request<proto::QueryOffsetRequest>,
+        request: Request<proto::QueryOffsetRequest>,
     ) -> Result<Response<proto::QueryOffsetResponse>, Status> {
-        unimplemented("QueryOffset")
+        self.serves_pull("QueryOffset")?;
+        self.unary(Rpc::QueryOffset, request, pull::query_offset).await
     }
 
     async fn sync_lite_subscription(

@@ -111,13 +111,17 @@ fn merge(proxy: &Proxy, settings: &proto::Settings) -> Result<proto::Settings, U
         }
         Some(PubSub::Subscription(subscription)) => {
             let kind = settings.client_type();
-            if !matches!(kind, ClientType::PushConsumer | ClientType::SimpleConsumer) {
+            let pulls = kind == ClientType::PullConsumer && config.grpc_pull;
+            if !pulls && !matches!(kind, ClientType::PushConsumer | ClientType::SimpleConsumer) {
                 let kind = kind.as_str_name();
                 return Err(Unfit::Internal(format!("Client type is not consumer, type: {kind}")));
             }
             let group = checks::group(config, subscription.group.as_ref());
             let group = group.map_err(|status| Unfit::Argument(status.message))?;
-            let options = proxy.cluster.with(|engine, _| engine.group_config(group));
+            let options = proxy.cluster.with(|engine, _| {
+                engine.ensure_group(group);
+                engine.group_config(group)
+            });
             subscription.fifo = Some(options.fifo);
             subscription.receive_batch_size = Some(32);
             subscription.long_polling_timeout = Some(wire::wire_duration(config.max_polling));

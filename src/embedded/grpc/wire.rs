@@ -1,11 +1,14 @@
 //! Messages between the wire and the engine.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
-use crate::embedded::engine::{Content, ContentKind, Delivery, Millis, TopicType};
+use crate::embedded::engine::{Content, ContentKind, Delivery, Millis, Record, TopicType};
 use crate::proto;
+use crate::transport::body;
 
 pub(super) fn millis(timestamp: &prost_types::Timestamp) -> Millis {
     let seconds = u64::try_from(timestamp.seconds).unwrap_or(0);
@@ -65,6 +68,9 @@ pub(super) fn content(message: proto::Message, peer: &str, now: Millis) -> Conte
         // Stored joined by blanks, so a key with a blank comes back as two.
         keys: system.keys.iter().flat_map(|key| key.split_whitespace()).map(Into::into).collect(),
         properties,
+        hidden: BTreeMap::new(),
+        flag: 0,
+        codec_bits: 0,
         message_group: message_group.map(Into::into),
         trace_context: system.trace_context.map(Into::into),
         delivery_at,
@@ -83,35 +89,67 @@ fn digest(body: &[u8]) -> Box<str> {
 /// A delivery as the wire carries it. `topic` is the one that was asked for.
 pub(super) fn message(delivery: Delivery, topic: &str, store_host: &str) -> proto::Message {
     let Delivery { record, queue, offset, handle } = delivery;
-    let (content, dead) = (&record.content, record.dead_letter);
+    let content = &record.content;
     let system = proto::SystemProperties {
-        tag: content.tag.as_deref().map(Into::into),
-        keys: content.keys.clone(),
-        message_id: content.id.as_ref().into(),
         body_digest: Some(proto::Digest {
             r#type: proto::DigestType::Md5.into(),
             checksum: content.digest.as_ref().into(),
         }),
         body_encoding: if content.compressed { proto::Encoding::Gzip } else { proto::Encoding::Identity }.into(),
-        message_type: message_type(content.kind, dead).into(),
-        born_timestamp: Some(timestamp(content.born_at)),
-        born_host: content.born_host.as_ref().into(),
-        store_timestamp: Some(timestamp(content.stored_at)),
-        store_host: store_host.into(),
-        delivery_timestamp: content.delivery_at.map(timestamp),
         receipt_handle: Some(handle),
-        queue_id: queue as i32,
-        queue_offset: Some(offset as i64),
         delivery_attempt: Some(record.attempt() as i32),
-        message_group: content.message_group.as_deref().map(Into::into),
-        trace_context: content.trace_context.as_deref().map(Into::into),
-        ..proto::SystemProperties::default()
+        ..system_properties(&record, queue, offset, store_host)
     };
+    whole(content, topic, system, content.body.clone())
+}
+
+/// A pulled message as the rocketmq-rust proxy carries it: the body decompressed, without a digest and without a handle. A
+/// body that cannot be decompressed goes as it is, and says so.
+pub(super) fn pulled(
+    place: (u32, u64),
+    record: &Record,
+    topic: &str,
+    store_host: &str,
+    max_decompressed: usize,
+) -> proto::Message {
+    let (queue, offset) = place;
+    let content = &record.content;
+    let decompressed = if content.compressed { body::decompress(&content.body, max_decompressed).ok() } else { None };
+    let is_compressed = content.compressed && decompressed.is_none();
+    let system = proto::SystemProperties {
+        body_encoding: if is_compressed { proto::Encoding::Gzip } else { proto::Encoding::Identity }.into(),
+        ..system_properties(record, queue, offset, store_host)
+    };
+    whole(content, topic, system, decompressed.unwrap_or_else(|| content.body.clone()))
+}
+
+fn whole(content: &Content, topic: &str, system: proto::SystemProperties, body: Bytes) -> proto::Message {
     proto::Message {
         topic: Some(resource(topic)),
         user_properties: content.properties.clone(),
         system_properties: Some(system),
-        body: content.body.clone(),
+        body,
+    }
+}
+
+/// What both ways of reading carry.
+fn system_properties(record: &Record, queue: u32, offset: u64, store_host: &str) -> proto::SystemProperties {
+    let (content, dead) = (&record.content, record.dead_letter);
+    proto::SystemProperties {
+        tag: content.tag.as_deref().map(Into::into),
+        keys: content.keys.clone(),
+        message_id: content.id.as_ref().into(),
+        message_type: message_type(content.kind, dead).into(),
+        born_timestamp: Some(timestamp(content.born_at)),
+        born_host: content.born_host.as_ref().into(),
+        store_timestamp: Some(timestamp(record.stored_at)),
+        store_host: store_host.into(),
+        delivery_timestamp: content.delivery_at.map(timestamp),
+        queue_id: queue as i32,
+        queue_offset: Some(offset as i64),
+        message_group: content.message_group.as_deref().map(Into::into),
+        trace_context: content.trace_context.as_deref().map(Into::into),
+        ..proto::SystemProperties::default()
     }
 }
 

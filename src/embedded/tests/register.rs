@@ -48,7 +48,7 @@ async fn a_producer_is_told_apaches_settings() {
 
 #[tokio::test]
 async fn settings_that_do_not_fit_end_the_stream_with_an_error() {
-    let broker = broker().await;
+    let broker = builder().grpc_pull(false).start().await.unwrap();
     let mut client = Raw::connect(&broker, "c").await;
     let empty = client.register(proto::Settings::default()).await.unwrap_err();
     assert_eq!(empty.code(), tonic::Code::InvalidArgument);
@@ -59,6 +59,26 @@ async fn settings_that_do_not_fit_end_the_stream_with_an_error() {
     let pull = client.register(pull).await.unwrap_err();
     assert_eq!(pull.code(), tonic::Code::Internal);
     assert!(pull.message().ends_with("Client type is not consumer, type: PULL_CONSUMER"), "{pull}");
+}
+
+#[tokio::test]
+async fn a_pull_consumer_is_registered_and_its_group_comes_into_being() {
+    let broker = broker().await;
+    let mut client = Raw::connect(&broker, "c").await;
+    let pull = proto::Settings { client_type: Some(ClientType::PullConsumer.into()), ..consumer_settings("g") };
+    answered(client.register(pull).await.unwrap());
+    assert_eq!((client.heartbeat().await.code(), broker.clients(0)), (Code::Ok, vec!["c".to_owned()]));
+    let update = proto::UpdateOffsetRequest {
+        group: resource("g"),
+        message_queue: Some(proto::MessageQueue {
+            topic: resource("t"),
+            broker: Some(proto::Broker { name: "broker-a".into(), ..Default::default() }),
+            ..Default::default()
+        }),
+        offset: 0,
+    };
+    let committed = client.client.update_offset(client.request(update, SECOND)).await.unwrap().into_inner();
+    assert_eq!(code(committed.status), Code::Ok);
 }
 
 #[tokio::test]

@@ -102,8 +102,8 @@ async fn what_is_not_served_says_so() {
     let request = client.request(request, SECOND);
     let recall = client.client.recall_message(request).await.unwrap().into_inner();
     assert_eq!(code(recall.status), Code::InternalServerError);
-    let request = client.request(proto::PullMessageRequest::default(), SECOND);
-    assert_eq!(client.client.pull_message(request).await.unwrap_err().code(), tonic::Code::Unimplemented);
+    let request = client.request(proto::SyncLiteSubscriptionRequest::default(), SECOND);
+    assert_eq!(client.client.sync_lite_subscription(request).await.unwrap_err().code(), tonic::Code::Unimplemented);
 }
 
 #[tokio::test]

@@ -44,13 +44,14 @@ public final class Interop {
     public static void main(String[] arguments) throws Exception {
         if (arguments.length == 0) {
             throw new IllegalArgumentException(
-                "say send, receive, change-invisible, send-compressed or pull-receive, then options; see ../README.md");
+                "say send, receive, change-invisible, remoting-send, send-compressed or pull-receive, then options; see ../README.md");
         }
         Interop interop = new Interop(new Options(Arrays.asList(arguments).subList(1, arguments.length)));
         switch (arguments[0]) {
             case "send": interop.send(); break;
             case "receive": interop.receive(); break;
             case "change-invisible": interop.changeInvisible(); break;
+            case "remoting-send": interop.remotingSend(); break;
             case "send-compressed": interop.sendCompressed(); break;
             case "pull-receive": interop.pullReceive(); break;
             default: throw new IllegalArgumentException("unknown command " + arguments[0]);
@@ -184,6 +185,46 @@ public final class Interop {
 
     // ---- remoting --------------------------------------------------------------------------------------------------
 
+    /** Small messages with the remoting client's producer: one by one, or as one batch. */
+    private void remotingSend() throws Exception {
+        DefaultMQProducer producer = new DefaultMQProducer("interop-producer-" + System.nanoTime());
+        producer.setNamesrvAddr(options.text("name-server"));
+        producer.start();
+        List<Message> messages = new ArrayList<>();
+        for (int i = 0; i < options.number("count", 1); i++) {
+            messages.add(message(body(i, 0)));
+        }
+        if (options.has("batch")) {
+            SendResult result = producer.send(messages);
+            for (String id : result.getMsgId().split(",")) {
+                Map<String, Object> line = new LinkedHashMap<>();
+                line.put("event", "sent");
+                line.put("message_id", id);
+                line.put("queue_id", result.getMessageQueue().getQueueId());
+                print(line);
+            }
+        } else {
+            for (Message message : messages) {
+                SendResult result = producer.send(message);
+                Map<String, Object> line = new LinkedHashMap<>();
+                line.put("event", "sent");
+                line.put("message_id", result.getMsgId());
+                line.put("queue_id", result.getMessageQueue().getQueueId());
+                line.put("queue_offset", result.getQueueOffset());
+                putBody(line, message.getBody());
+                print(line);
+            }
+        }
+        producer.shutdown();
+    }
+
+    private Message message(byte[] body) {
+        String keys = String.join(" ", options.list("key"));
+        Message message = new Message(options.text("topic"), options.text("tag", null), keys, body);
+        options.properties().forEach(message::putUserProperty);
+        return message;
+    }
+
     /** Bodies over the threshold are compressed by the client; the broker stores them so, with the codec in the flags. */
     private void sendCompressed() throws Exception {
         String codec = options.text("codec", "zlib");
@@ -194,10 +235,7 @@ public final class Interop {
         producer.start();
         for (int i = 0; i < options.number("count", 1); i++) {
             byte[] body = body(i, 8192);
-            String keys = String.join(" ", options.list("key"));
-            Message message = new Message(options.text("topic"), options.text("tag", null), keys, body);
-            options.properties().forEach(message::putUserProperty);
-            SendResult result = producer.send(message);
+            SendResult result = producer.send(message(body));
             Map<String, Object> line = new LinkedHashMap<>();
             line.put("event", "sent");
             line.put("message_id", result.getMsgId());
@@ -305,7 +343,7 @@ public final class Interop {
         }
     }
 
-    /** `--name value`, repeatable; `--ack` and `--no-ack` stand alone. */
+    /** `--name value`, repeatable; `--ack`, `--no-ack` and `--batch` stand alone. */
     private static final class Options {
         private final Map<String, List<String>> values = new HashMap<>();
 
@@ -317,7 +355,7 @@ public final class Interop {
                 }
                 name = name.substring(2);
                 String value = "";
-                if (!name.equals("ack") && !name.equals("no-ack")) {
+                if (!name.equals("ack") && !name.equals("no-ack") && !name.equals("batch")) {
                     if (++i == arguments.size()) {
                         throw new IllegalArgumentException("--" + name + " needs a value");
                     }

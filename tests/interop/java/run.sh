@@ -25,6 +25,12 @@ if [ ! -d "$built" ]; then
 fi
 [ "${1:-}" != build ] || exit 0
 
+main=Interop
+if [ "${1:-}" = mqadmin ]; then
+  main=org.apache.rocketmq.tools.command.MQAdminStartup
+  shift
+fi
+
 # Both clients write logs below user.home; the two last options keep them short.
 exec java -Duser.home="$built" -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.net.preferIPv4Stack=true \
-  -Drocketmq.log.level=WARN -Drocketmq.log.root.level=WARN -cp "$built/classes:$built/lib/*" Interop "$@"
+  -Drocketmq.log.level=WARN -Drocketmq.log.root.level=WARN -cp "$built/classes:$built/lib/*" "$main" "$@"
