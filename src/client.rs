@@ -250,4 +250,12 @@ mod tests {
             assert!(error.to_string().contains(field), "{error}");
         }
     }
+
+    #[tokio::test]
+    async fn what_needs_the_other_entrance_says_so() {
+        let only_pulls = Client::builder().name_server("localhost:9876").build().unwrap();
+        let error = only_pulls.producer().build().await.expect_err("it sends over gRPC");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().starts_with("access_point ``: is needed here"), "{error}");
+    }
 }

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::model::{ClientKind, Filter, Permission, RouteQueue, Subscription};
-use crate::transport::{Call, Presence, PresenceLink, Reply, Routing, ServerCommand};
+use crate::transport::{Call, ClientReply, Presence, PresenceLink, Reply, Routing, ServerCommand};
 
 /// Name server and brokers.
 #[derive(Debug, Default)]
@@ -35,13 +35,21 @@ impl Routing for Played {
 
 impl Presence for Played {
     fn open<'a>(&'a self, at: &'a Endpoint, _: &'a ClientSettings) -> Call<'a, PresenceLink> {
+        if at.port() == 1 {
+            return Box::pin(async { Err(Error::new(ErrorKind::Unavailable, "nobody is there")) });
+        }
         self.joined.lock().unwrap().push(at.clone());
         let (say, said) = mpsc::channel(4);
         self.says.lock().unwrap().push(say);
         let first = stream::iter([Ok(ServerCommand::Settings(ServerSettings::default()))]);
         let later = stream::unfold(said, async |mut said| Some((Ok(said.recv().await?), said)));
-        let commands = Box::pin(first.chain(later));
-        Box::pin(async move { Ok(PresenceLink { commands, replies: mpsc::channel(1).0 }) })
+        let (replies, told) = mpsc::channel(1);
+        let answers = stream::unfold(told, async |mut told| {
+            let _: ClientReply = told.recv().await?;
+            Some((Ok(ServerCommand::Settings(ServerSettings::default())), told))
+        });
+        let commands = Box::pin(first.chain(stream::select(later, answers)));
+        Box::pin(async move { Ok(PresenceLink { commands, replies }) })
     }
 
     fn heartbeat<'a>(&'a self, _: &'a Endpoint, _: &'a ClientSettings) -> Call<'a, ()> {
@@ -119,8 +127,9 @@ async fn a_client_becomes_known_to_every_member_of_every_broker_and_to_no_name_s
     clock::sleep(Duration::from_secs(1)).await;
     assert_eq!(wire.joined(), [""; 0], "nothing is known yet");
     let route = session.route(&"t".into()).await.unwrap();
+    clock::sleep(Duration::from_secs(1)).await;
+    assert_eq!(wire.joined(), ["host:10911", "other:10911", "slave:10911"], "of its own accord");
     session.enrolled(&route).await;
-    assert_eq!(wire.joined(), ["host:10911", "other:10911", "slave:10911"]);
     assert!(session.is_ready(&at("slave:10911")));
     assert!(session.close(Duration::from_secs(5)).await);
     assert_eq!(wire.left.lock().unwrap().len(), 3, "and says goodbye to each");
@@ -141,6 +150,7 @@ async fn a_name_server_stands_in_for_no_broker() {
     let wire = played();
     let session = session(&wire, RouteEndpoints::Server, None).await;
     let lost = at("host:1");
+    assert!(session.ready(&lost).await.is_err());
     assert_eq!(session.choose(std::slice::from_ref(&lost)), lost, "though both are on one host");
 }
 
@@ -174,10 +184,25 @@ async fn members_that_change_are_told_of() {
     changes.changed().await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_has_joined_a_group_later_looks_at_its_members() {
+    let wire = played();
+    let session = session(&wire, RouteEndpoints::Server, None).await;
+    session.enrolled(&session.route(&"t".into()).await.unwrap()).await;
+    let mut changes = session.member_changes();
+    clock::sleep(Duration::from_secs(1)).await;
+    changes.mark_unchanged();
+    session.update(|settings| settings.group = Some("another".into()));
+    assert!(
+        clock::timeout(Duration::from_secs(1), changes.changed()).await.is_some(),
+        "not every server says so itself"
+    );
+}
+
 /// A request, and what becomes of it: answered, or refused.
 fn positions() -> (GroupRequest, tokio::sync::oneshot::Receiver<bool>) {
     let (tell, told) = tokio::sync::oneshot::channel();
-    let reply = Reply::new(move |answer: Option<Vec<_>>| drop(tell.send(answer.is_some())));
+    let reply = Reply::new(move |answer: Option<Vec<_>>| tell.send(answer.is_some()).expect("it is waited for"));
     (GroupRequest::Positions { topic: "t".into(), reply }, told)
 }
 

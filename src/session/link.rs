@@ -203,6 +203,8 @@ impl Link {
                 if *self.common.server.borrow() != answer {
                     self.common.server.send_replace(answer);
                 }
+                // It knows us now as what we have become; a proxy tells nobody else of it.
+                self.common.members_changed();
                 return Ok(());
             }
             ServerCommand::Refused(error) => return Err(error),

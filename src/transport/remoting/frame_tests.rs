@@ -69,9 +69,10 @@ fn a_long_frame_is_one_chunk_of_exactly_its_length_and_a_short_one_keeps_no_bloc
     let mut intake = Intake::default();
     let bytes = [frame(HeaderForm::Json, b"{}", &[1; 40_000]), frame(HeaderForm::Json, b"{}", b"tiny")].concat();
     let frames = feed(&mut intake, &bytes, 65_536).unwrap();
-    let long = frames[0].body.clone();
-    assert_eq!(long.len(), 40_000);
+    let (long, short) = (frames[0].body.clone(), frames[1].body.clone());
+    assert_eq!((long.len(), &short[..]), (40_000, &b"tiny"[..]));
     drop(frames);
+    assert!(short.is_unique(), "the block that it came in is not kept for it");
     assert!(long.is_unique(), "nothing else holds on to the chunk");
     assert!(long.try_into_mut().is_ok_and(|chunk| chunk.capacity() < 40_000 + 64));
 }

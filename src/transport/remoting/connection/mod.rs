@@ -87,6 +87,9 @@ impl Connection {
     /// # Errors
     /// Why it could not be opened, or why it is lost.
     pub(crate) async fn opened(&self) -> Result<()> {
+        if matches!(*self.0.shared.phase.borrow(), Phase::Open) {
+            return Ok(()); // mostly
+        }
         let mut phase = self.0.shared.phase.subscribe();
         let settled = phase.wait_for(|phase| !matches!(phase, Phase::Dialing)).await;
         match settled.as_deref() {

@@ -2,11 +2,10 @@ use std::time::SystemTime;
 
 use futures_util::StreamExt;
 
-use super::wire::{group, queue, settings, topic, wire_to};
+use super::wire::{config, group, queue, settings, topic, wire_to};
 use super::*;
 use crate::error::ErrorKind;
 use crate::model::{ClientSettings, Filter, Offset, Subscription};
-use crate::transport::remoting::RemotingWire;
 use crate::transport::remoting::command::group::MembersChanged;
 use crate::transport::remoting::command::heartbeat::{CONSUME_ACTIVELY, Heartbeat, Unregister};
 use crate::transport::remoting::command::server::{
@@ -14,6 +13,7 @@ use crate::transport::remoting::command::server::{
 };
 use crate::transport::remoting::command::{Command, Kind, Payload, code};
 use crate::transport::remoting::tests::peer::Talk;
+use crate::transport::remoting::{RemotingConfig, RemotingWire};
 use crate::transport::{ClientReply, ConsumerInfo, GroupRequest, Presence, PresenceLink, QueueProgress, ServerCommand};
 
 /// A member of the group, at a broker that has answered its first heartbeat.
@@ -95,6 +95,23 @@ async fn new_settings_are_told_by_a_heartbeat_at_once() {
 async fn a_change_of_the_members_is_heard_of() {
     let (_wire, _peer, mut link, mut talk) = joined().await;
     talk.say(Command::one_way(&MembersChanged { group: group() })).await;
+    assert!(matches!(soon(link.commands.next()).await, Some(Ok(ServerCommand::MembersChanged))));
+}
+
+#[tokio::test]
+async fn a_notice_that_overtakes_the_answer_to_the_first_heartbeat_is_heard() {
+    let peer = Peer::new().await;
+    let wire = wire_to(&peer);
+    let settings = settings(Some(group()), Filter::all());
+    let (link, _talk) = tokio::join!(soon(wire.open(&peer.at, &settings)), async {
+        let mut talk = peer.accept().await;
+        let heartbeat = talk.expect(code::HEART_BEAT).await;
+        talk.say(Command::one_way(&MembersChanged { group: group() })).await;
+        talk.answer(&heartbeat, &()).await;
+        talk
+    });
+    let mut link = link.unwrap();
+    assert!(matches!(soon(link.commands.next()).await, Some(Ok(ServerCommand::Settings(_)))));
     assert!(matches!(soon(link.commands.next()).await, Some(Ok(ServerCommand::MembersChanged))));
 }
 
@@ -197,4 +214,25 @@ async fn a_broker_that_refuses_the_heartbeat_is_not_joined() {
     });
     let error = link.unwrap_err();
     assert_eq!((error.kind(), error.group()), (ErrorKind::PermissionDenied, Some("etl")), "{error}");
+}
+
+#[tokio::test]
+async fn p28_two_clients_never_share_a_connection() {
+    let peer = Peer::new().await;
+    let beat = async |id: &str| {
+        let wire = RemotingWire::new(RemotingConfig { client_id: id.into(), ..config(vec![peer.at.clone()]) }).unwrap();
+        let settings = settings(Some(group()), Filter::all());
+        let (sent, talk) = tokio::join!(async { soon(wire.heartbeat(&peer.at, &settings)).await }, async {
+            let mut talk = peer.accept().await;
+            let heartbeat = talk.expect(code::HEART_BEAT).await;
+            assert_eq!(&*Heartbeat::read(&heartbeat).unwrap().client_id, id);
+            talk.answer(&heartbeat, &()).await;
+            talk
+        });
+        sent.unwrap();
+        (wire, talk)
+    };
+    let one = beat("one").await;
+    let other = beat("other").await; // it was accepted anew
+    drop((one, other));
 }

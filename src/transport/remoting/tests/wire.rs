@@ -367,7 +367,7 @@ async fn requests_are_signed_with_all_that_they_carry() {
 }
 
 #[tokio::test]
-async fn p28_a_broker_that_restarts_is_connected_anew_by_the_next_call() {
+async fn p17_a_broker_that_restarts_is_connected_anew_by_the_next_call() {
     let peer = Peer::new().await;
     let wire = wire_to(&peer);
     let (at, port) = (peer.at.clone(), peer.at.port());
