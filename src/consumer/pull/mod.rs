@@ -7,6 +7,7 @@
 //!                                                     checkpoint ◀────────── Completion, CommitSink ┘
 //! ```
 
+mod asked;
 mod batch;
 mod batches;
 mod brokers;
@@ -17,6 +18,7 @@ mod events;
 mod lag;
 mod mailbox;
 mod open;
+mod over_session;
 mod per_message;
 mod per_queue;
 mod planner;

@@ -6,22 +6,27 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::assignment::{Directory, Rule, Watch, check_queues};
+use tokio::sync::mpsc;
+
+use crate::assignment::{Candidate, Directory, Rule, SessionDirectory, Watch, check_queues};
 use crate::checkpoint::{CheckpointEvent, Committer, CommitterOptions, Ledger};
 use crate::clock;
 use crate::consumer::hub::Hub;
+use crate::consumer::pull::asked;
 use crate::consumer::pull::brokers::Brokers;
 use crate::consumer::pull::builder::{Plan, PullConsumerBuilder};
 use crate::consumer::pull::desk::Desk;
 use crate::consumer::pull::events::PullEvent;
 use crate::consumer::pull::mailbox::Mailbox;
+use crate::consumer::pull::over_session::OverSession;
 use crate::consumer::pull::reader::Reader;
 use crate::consumer::pull::shared::{CommitAtBrokers, Ends, Shared};
 use crate::consumer::pull::steward::Steward;
 use crate::consumer::pull::{PullConsumer, PullControl};
-use crate::error::{Error, ErrorKind, Result};
-use crate::model::{FilterKind, MessageQueue, Route};
+use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::model::{ClientKind, ClientSettings, FilterKind, MessageQueue, Route};
 use crate::retry::Backoff;
+use crate::transport::GroupRequest;
 
 /// A session as the consumer needs it: to the brokers, and to the group.
 pub(super) struct Way {
@@ -29,14 +34,45 @@ pub(super) struct Way {
     pub(super) directory: Arc<dyn Directory>,
     /// This client's id in the group's member list.
     pub(super) me: Arc<str>,
+    /// The way into the group, past its guard.
+    pub(super) gate: Option<Arc<SessionDirectory>>,
+    /// What brokers ask of a member.
+    pub(super) requests: mpsc::Receiver<GroupRequest>,
 }
 
-/// Opens a session and builds the consumer over it.
+/// Requests of brokers that may wait; an administrator asks again.
+const ASKED_AT_ONCE: usize = 16;
+
+/// Opens a session and builds the consumer over it. It enters the group only after it has looked who is in it.
 pub(super) async fn connect(builder: PullConsumerBuilder, plan: Plan) -> Result<PullConsumer> {
-    let text =
-        "this server is reached over gRPC, where Apache RocketMQ serves no pulls; set `name_server` on the client";
-    drop(builder);
-    Err(Error::new(ErrorKind::Unsupported, text).in_group(plan.group))
+    let connector = Arc::clone(&builder.connector);
+    let Some(name_server) = connector.name_server.as_ref().and_then(|entrance| entrance.endpoints.first().cloned())
+    else {
+        let text =
+            "Apache RocketMQ serves pulls over remoting only: set `name_server` on the client, e.g. `localhost:9876`";
+        return Err(Error::new(ErrorKind::Unsupported, text).during(Operation::Pull).in_group(plan.group));
+    };
+    let kept = connector.groups.enter(&plan.group, ClientKind::PullConsumer)?;
+    let settings = ClientSettings {
+        kind: ClientKind::PullConsumer,
+        request_timeout: connector.request_timeout(),
+        group: None,
+        subscriptions: plan.subscriptions.clone(),
+        await_duration: None,
+        topics: Vec::new(),
+    };
+    let (asks, requests) = mpsc::channel(ASKED_AT_ONCE);
+    let (session, wire) = connector.open_remoting(settings, Some(asks), builder.build_timeout).await?;
+    session.keep(kept);
+    let gate = Arc::new(SessionDirectory::new(session.clone(), &wire, name_server));
+    let way = Way {
+        me: Arc::clone(wire.client_id()),
+        directory: Arc::clone(&gate) as _,
+        brokers: Arc::new(OverSession::new(session, wire)),
+        gate: Some(gate),
+        requests,
+    };
+    builder.build_over(way, plan).await
 }
 
 impl PullConsumerBuilder {
@@ -46,6 +82,11 @@ impl PullConsumerBuilder {
         let left = || until.saturating_duration_since(clock::now());
         let routes = find_topics(&*way.brokers, &plan, self.assigned.as_deref(), left()).await?;
         check_filters(&*way.brokers, &plan, &routes).await?;
+        if let Some(gate) = &way.gate {
+            let (group, subscriptions) = (Arc::clone(&plan.group), plan.subscriptions.clone());
+            let candidate = Candidate { group, subscriptions, joins: plan.options.is_group };
+            gate.enter_group(&candidate, &routes, left()).await?;
+        }
         let watch = self.watch(&way, &plan);
         let shared = self.shared(&way, plan);
         let stored = shared.committer.load().await?;
@@ -54,6 +95,7 @@ impl PullConsumerBuilder {
         let mut steward = Steward::new(Arc::clone(&shared), watch.clone());
         steward.first(left()).await.map_err(|error| error.in_group(Arc::clone(&shared.group)))?;
         way.brokers.tasks().spawn("pull steward", steward.run());
+        way.brokers.tasks().spawn("asked by brokers", asked::answer(Arc::downgrade(&shared), way.requests));
         let control = PullControl::new(Arc::clone(&shared), watch);
         Ok(PullConsumer::new(Reader::new(shared, mailbox), control))
     }

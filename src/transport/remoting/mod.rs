@@ -78,6 +78,11 @@ impl RemotingWire {
         })
     }
 
+    /// What this client is called in lists of members.
+    pub(crate) const fn client_id(&self) -> &Arc<str> {
+        &self.client_id
+    }
+
     /// All name servers, the one that answered last in front.
     fn name_servers_in_turn(&self) -> impl Iterator<Item = (usize, &Endpoint)> {
         let first = self.answering.load(Ordering::Relaxed);

@@ -305,7 +305,11 @@ impl Directory for Fake {
         Pulling::members(self, at, group)
     }
 
-    fn changes(&self) -> watch::Receiver<u64> {
+    fn route_changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn member_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 }

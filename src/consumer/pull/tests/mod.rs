@@ -33,7 +33,9 @@ fn subscribed() -> PullConsumerBuilder {
 
 async fn build(builder: PullConsumerBuilder, fake: &Arc<Fake>) -> Result<PullConsumer> {
     let plan = builder.plan()?;
-    let way = Way { brokers: Arc::<Fake>::clone(fake), directory: Arc::<Fake>::clone(fake), me: "me".into() };
+    let (_asks, requests) = tokio::sync::mpsc::channel(1);
+    let (brokers, directory) = (Arc::<Fake>::clone(fake), Arc::<Fake>::clone(fake));
+    let way = Way { brokers, directory, me: "me".into(), gate: None, requests };
     builder.build_over(way, plan).await
 }
 
