@@ -48,6 +48,11 @@ enum Part {
         #[arg(long)]
         topic: String,
     },
+    /// On a real server: lets a new group read the topic from its first message, for another client's program.
+    Prepare {
+        #[arg(long)]
+        group: String,
+    },
 }
 
 #[derive(Args, Debug, Clone)]
@@ -178,6 +183,7 @@ fn main() -> Result<()> {
     match part {
         Some(Part::Work(work)) => work.run(),
         Some(Part::Broker { topic }) => server::serve(&topic),
+        Some(Part::Prepare { group }) => server::prepare(&options, &group),
         None => rounds::compare(&options),
     }
 }

@@ -45,7 +45,9 @@ async fn ack_each(consumer: SimpleConsumer, concurrency: usize, meter: &Meter) -
 /// Receipts go into a sink; a message counts when the sink took it, which holds 1 024 that are not answered.
 async fn ack_by_sink(consumer: SimpleConsumer, meter: &Meter) -> Result<()> {
     let sink = consumer.control().ack_sink();
-    let receipts = consumer.map_ok(|delivery| delivery.into_parts().1).inspect_ok(|_| meter.count(1));
+    let receipts = consumer.map_ok(|delivery| delivery.into_parts().1).inspect_ok(|_| {
+        meter.count(1);
+    });
     Ok(receipts.forward(sink).await?)
 }
 

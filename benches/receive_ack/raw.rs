@@ -166,7 +166,9 @@ impl Receiver {
                             self.acknowledge(std::mem::take(&mut entries)).await?;
                         }
                     }
-                    Some(Content::Message(_)) => self.meter.count(1),
+                    Some(Content::Message(_)) => {
+                        self.meter.count(1);
+                    }
                     Some(Content::Status(status)) if status.code == OK || status.code == NOTHING_THERE => {}
                     Some(Content::Status(status)) => bail!("receive: code {}: {}", status.code, status.message),
                     _ => {}

@@ -74,6 +74,12 @@ impl Server {
     }
 }
 
+/// Lets a group of another program begin at the first message.
+pub(crate) fn prepare(options: &Options, group: &str) -> Result<()> {
+    let access_point = options.access_point.clone().context("--access-point is needed")?;
+    Server::real(access_point, options, 1)?.prepare(group, &options.topic)
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(mut child) = self._embedded.take() {
