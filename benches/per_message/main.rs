@@ -6,8 +6,12 @@
 #![allow(dead_code, unused_imports, unreachable_pub, unnameable_types, reason = "the parts that are not measured")]
 #![allow(clippy::disallowed_methods, reason = "criterion measures by its own clock")]
 
+#[path = "../../src/assignment/mod.rs"]
+mod assignment;
 #[path = "../../src/checkpoint/mod.rs"]
 mod checkpoint;
+#[path = "../../src/client.rs"]
+mod client;
 #[path = "../../src/clock.rs"]
 mod clock;
 #[path = "../../src/consumer/mod.rs"]
@@ -18,6 +22,8 @@ mod error;
 mod lease;
 #[path = "../../src/model/mod.rs"]
 mod model;
+#[path = "../../src/producer/mod.rs"]
+mod producer;
 #[path = "../../src/proto/mod.rs"]
 mod proto;
 #[path = "../../src/retry.rs"]
@@ -36,6 +42,9 @@ mod tracker;
 mod wire;
 
 use std::time::Duration;
+
+use client::Client;
+use error::{Error, ErrorKind, Result};
 
 use criterion::{Criterion, criterion_group};
 

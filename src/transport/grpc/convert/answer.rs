@@ -122,7 +122,7 @@ fn match_places(
 }
 
 /// An entry without an answer: the overall status if it says why, never success.
-fn unanswered(overall: Option<&proto::Status>, context: &Context) -> crate::error::Error {
+fn unanswered(overall: Option<&proto::Status>, context: &Context) -> Error {
     match overall {
         Some(status) if status.code == proto::Code::Ok as i32 || status.code == proto::Code::MultipleResults as i32 => {
             context.error(ErrorKind::Protocol, "the server's answer does not say what became of this message")
