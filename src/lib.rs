@@ -10,6 +10,8 @@ mod consumer;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod error;
+#[doc = include_str!("guide.md")]
+pub mod guide {}
 mod lease;
 mod model;
 mod producer;

@@ -99,7 +99,9 @@ impl Ledger {
         }
         let last = queues.insert(queue.clone(), Arc::clone(&begun));
         drop(queues);
-        drop(last.and_then(|last| last.fence()));
+        if let Some(last) = last {
+            last.fence();
+        }
         Ok(QueueLedger::new(begun, Arc::clone(&self.0)))
     }
 
@@ -125,7 +127,7 @@ impl Ledger {
     /// Later completions of this queue are refused, counted and reported (trap P7). Returns the low mark that it reached;
     /// `None` when it was not ours.
     pub(crate) fn fence(&self, queue: &MessageQueue) -> Option<Offset> {
-        self.shared().owned(queue)?.fence().map(|fenced| fenced.low_mark)
+        self.shared().owned(queue)?.fence()
     }
 
     /// What was completed: for each queue that is owned, the first offset that is not.

@@ -12,9 +12,9 @@ pub(crate) enum Json {
     Bool(bool),
     Number(String),
     String(String),
-    Array(Vec<Self>),
+    Array(Vec<Json>),
     /// In the order of the text; each name once.
-    Object(Vec<(String, Self)>),
+    Object(Vec<(String, Json)>),
 }
 
 /// Where a text is not JSON, and why.
