@@ -82,6 +82,12 @@ impl Filter {
         self.expression.split("||").map(str::trim).filter(move |tag| wanted && !tag.is_empty())
     }
 
+    /// Whether a message with this tag is wanted, as far as a tag tells: servers compare hash codes, which collide.
+    pub(crate) fn accepts_tag(&self, tag: Option<&str>) -> bool {
+        let mut wanted = self.tags().peekable();
+        wanted.peek().is_none() || tag.is_some_and(|tag| wanted.any(|wanted| wanted == tag))
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |rule: &str| Err(Error::config("filter", &self.expression, rule));
         if self.expression.chars().any(char::is_control) {
@@ -125,6 +131,16 @@ mod tests {
         assert_eq!(Filter::tag("a || b||c ").tags().collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(Filter::all().tags().count(), 0);
         assert_eq!(Filter::sql92("a || b").tags().count(), 0);
+    }
+
+    #[test]
+    fn a_tag_filter_takes_its_tags_by_their_text() {
+        let filter = Filter::tag("Aa || x");
+        let taken = [Some("Aa"), Some("BB"), Some("x"), None].map(|tag| filter.accepts_tag(tag));
+        assert_eq!(taken, [true, false, true, false], "the hash codes of Aa and BB are equal");
+        for all in [Filter::all(), Filter::tag("*"), Filter::sql92("a > 1")] {
+            assert!(all.accepts_tag(None) && all.accepts_tag(Some("BB")), "{all:?}");
+        }
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! The gRPC v2 wire.
 //!
 //! `convert` is the pure half: requests, answers, status codes. `channel`, `connector` and `peer` open connections;
-//! `rpc`, `receive` and `telemetry` talk; `failure` says what became of a call without an answer.
+//! `rpc`, `receive`, `pull` and `telemetry` talk; `failure` says what became of a call without an answer.
 
 mod channel;
+mod codec;
 mod connector;
 pub(crate) mod convert;
 mod failure;
 mod headers;
 mod peer;
+mod pull;
 mod receive;
 mod rpc;
 mod telemetry;

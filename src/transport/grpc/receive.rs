@@ -5,23 +5,23 @@ use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures_core::Stream;
 use pin_project::pin_project;
 use prost::Message as _;
 use tokio::time::Sleep;
 use tonic::Status;
 use tonic::client::Grpc;
-use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, Streaming};
+use tonic::codec::Streaming;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
-use tonic_prost::ProstEncoder;
 
 use crate::clock;
 use crate::error::{ErrorKind, Operation, Result};
 use crate::model::Endpoint;
 use crate::proto::{self, receive_message_response::Content};
 use crate::transport::grpc::GrpcWire;
+use crate::transport::grpc::codec::FrameCodec;
 use crate::transport::grpc::convert::Context;
 use crate::transport::grpc::convert::{Damaged, Reading, damaged_frame, quick_message, receive_frame};
 use crate::transport::grpc::failure::{failed, no_answer};
@@ -34,7 +34,7 @@ const SHORTEST_POLL: Duration = Duration::from_secs(5);
 /// With a deadline nearer to the poll than this, a batch that is popped at its end is lost until its lease runs out (R3).
 const SHORTEST_MARGIN: Duration = Duration::from_secs(3);
 /// How long the rest of an answer may take between two frames: a body of 4 MiB at 1 Mbit/s.
-const FRAME_GAP: Duration = Duration::from_secs(35);
+pub(crate) const FRAME_GAP: Duration = Duration::from_secs(35);
 
 /// The whole time a receive may take until its first frame (trap R3).
 fn deadline(await_duration: Duration, request_timeout: Duration) -> Duration {
@@ -50,7 +50,7 @@ impl GrpcWire {
         let connection = self.connection(&context)?;
         let answer = self.call(&context, &connection, deadline, async move |mut grpc: Grpc<Channel>| {
             ready(&mut grpc).await?;
-            grpc.server_streaming(question, PathAndQuery::from_static(method::RECEIVE), ReceiveCodec).await
+            grpc.server_streaming(question, PathAndQuery::from_static(method::RECEIVE), FrameCodec::new()).await
         });
         let frames = answer.await?.into_inner();
         let reading = Reading {
@@ -204,35 +204,6 @@ fn read_frame(
             *has_answer = true;
             Ok(Ok(Some(damaged_frame(damaged, reading))))
         }
-    }
-}
-
-/// Gives each frame as a slice of what arrived; a body becomes a slice of that, without a copy.
-#[derive(Debug, Clone, Copy)]
-struct ReceiveCodec;
-
-impl Codec for ReceiveCodec {
-    type Encode = proto::ReceiveMessageRequest;
-    type Decode = Bytes;
-    type Encoder = ProstEncoder<proto::ReceiveMessageRequest>;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self::Encoder {
-        // A request is some hundred bytes, and a receive may hold its buffer for a whole poll.
-        ProstEncoder::new(BufferSettings::new(1 << 10, 32 << 10))
-    }
-
-    fn decoder(&mut self) -> Self::Decoder {
-        Self
-    }
-}
-
-impl Decoder for ReceiveCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(source.copy_to_bytes(source.remaining())))
     }
 }
 

@@ -33,6 +33,10 @@ pub(crate) mod method {
     pub(crate) const TELEMETRY: &str = "/apache.rocketmq.v2.MessagingService/Telemetry";
     pub(crate) const TERMINATE: &str = "/apache.rocketmq.v2.MessagingService/NotifyClientTermination";
     pub(crate) const CHANGE_INVISIBLE: &str = "/apache.rocketmq.v2.MessagingService/ChangeInvisibleDuration";
+    pub(crate) const PULL: &str = "/apache.rocketmq.v2.MessagingService/PullMessage";
+    pub(crate) const GET_OFFSET: &str = "/apache.rocketmq.v2.MessagingService/GetOffset";
+    pub(crate) const UPDATE_OFFSET: &str = "/apache.rocketmq.v2.MessagingService/UpdateOffset";
+    pub(crate) const QUERY_OFFSET: &str = "/apache.rocketmq.v2.MessagingService/QueryOffset";
 }
 
 impl GrpcWire {

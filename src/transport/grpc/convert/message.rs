@@ -196,23 +196,31 @@ impl Damaged {
 
 /// A message that could not be read is delivered all the same: it must neither vanish nor fail its neighbours (trap R12).
 pub(crate) fn damaged_frame(damaged: Damaged, reading: &Reading) -> ReceiveFrame {
+    let (parts, handle) = read_damaged(damaged, reading);
+    let held = Held::new(&parts.id, &handle);
+    ReceiveFrame::Message { message: Message::new(parts), held }
+}
+
+/// What can be read of a message that does not decode.
+pub(super) fn read_damaged(damaged: Damaged, reading: &Reading) -> (MessageParts, String) {
     let system = damaged.frame.system_properties.unwrap_or_default();
     let handle = String::from_utf8(system.receipt_handle.into()).unwrap_or_default();
     let readable = proto::Message {
         system_properties: Some(proto::SystemProperties {
             message_id: String::from_utf8_lossy(&system.message_id).into_owned(),
+            queue_id: system.queue_id,
+            queue_offset: system.queue_offset,
             ..proto::SystemProperties::default()
         }),
         body: damaged.frame.body,
         ..proto::Message::default()
     };
     let reason = Corruption::Malformed { reason: damaged.reason.to_string().into() };
-    let parts = MessageParts { corrupted: Some(reason), ..read(readable, reading).0 };
-    let held = Held::new(&parts.id, &handle);
-    ReceiveFrame::Message { message: Message::new(parts), held }
+    (MessageParts { corrupted: Some(reason), ..read(readable, reading).0 }, handle)
 }
 
-/// `ReceiveMessageResponse` with only the fields that a settlement needs, and strings as bytes, which cannot be invalid.
+/// `ReceiveMessageResponse` and `PullMessageResponse`, in which the message has the same number, with only the fields that a
+/// settlement or a position needs, and strings as bytes, which cannot be invalid.
 #[derive(Clone, PartialEq, prost::Message)]
 struct SalvagedResponse {
     #[prost(message, optional, tag = "2")]
@@ -233,6 +241,10 @@ struct SalvagedProperties {
     message_id: Bytes,
     #[prost(bytes = "bytes", tag = "12")]
     receipt_handle: Bytes,
+    #[prost(int32, tag = "13")]
+    queue_id: i32,
+    #[prost(int64, optional, tag = "14")]
+    queue_offset: Option<i64>,
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl Requests {
         &self.namespace
     }
 
-    fn resource(&self, name: &str) -> Option<proto::Resource> {
+    pub(super) fn resource(&self, name: &str) -> Option<proto::Resource> {
         Some(proto::Resource { resource_namespace: (*self.namespace).to_owned(), name: name.to_owned() })
     }
 
@@ -139,7 +139,7 @@ impl Requests {
     }
 }
 
-fn filter_expression(filter: &Filter) -> proto::FilterExpression {
+pub(super) fn filter_expression(filter: &Filter) -> proto::FilterExpression {
     proto::FilterExpression { r#type: filter_type(filter.kind()) as i32, expression: filter.expression().to_owned() }
 }
 

@@ -2,6 +2,8 @@
 
 mod foreign;
 #[cfg(feature = "embedded")]
+mod pulling;
+#[cfg(feature = "embedded")]
 mod scripted;
 #[cfg(feature = "tls")]
 mod tls;

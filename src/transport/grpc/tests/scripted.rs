@@ -23,7 +23,7 @@ use crate::proto::telemetry_command::Command;
 use crate::transport::{ClientReply, ServerCommand};
 
 /// What the server does with one call, one after the other. At the end it says OK.
-enum Step {
+pub(super) enum Step {
     Send(Vec<u8>),
     Wait(Duration),
     Fail(Status),
@@ -32,7 +32,7 @@ enum Step {
 type Script = Arc<dyn Fn(&str, &MetadataMap, Bytes) -> Vec<Step> + Send + Sync>;
 
 /// Starts a server; `script` gets the method, the headers and the first message of each call.
-async fn serve(
+pub(super) async fn serve(
     tasks: &TaskGroup,
     script: impl Fn(&str, &MetadataMap, Bytes) -> Vec<Step> + Send + Sync + 'static,
 ) -> Endpoint {
@@ -144,11 +144,11 @@ impl Decoder for Raw {
     }
 }
 
-fn send(message: &impl prost::Message) -> Step {
+pub(super) fn send(message: &impl prost::Message) -> Step {
     Step::Send(message.encode_to_vec())
 }
 
-fn status(code: i32, message: &str) -> Option<proto::Status> {
+pub(super) fn status(code: i32, message: &str) -> Option<proto::Status> {
     Some(proto::Status { code, message: message.into() })
 }
 
