@@ -55,7 +55,8 @@ impl GrpcWire {
         let reading = self.pulled_reading(&request.queue);
         let mut answer = PullAnswer::default();
         // Connecting has its own time.
-        let mut wait = (deadline + self.connect_timeout).saturating_sub(started.elapsed());
+        let mut wait =
+            (deadline + self.connect_timeout).saturating_sub(clock::now().saturating_duration_since(started));
         loop {
             match clock::timeout(wait, frames.next()).await {
                 Some(Some(Ok(frame))) => answer.take(frame, &reading, &context)?,
