@@ -38,7 +38,8 @@ impl Cluster {
             let left = until.min(check).saturating_duration_since(clock::now());
             let heard = clock::timeout(left, arrival).await.is_some();
             (pull, arrival) = self.pull(request)?;
-            if !pull.may_wait() && !(heard && pull.status == PullStatus::NoMatched) {
+            let goes_on = pull.may_wait() || (heard && pull.status == PullStatus::NoMatched);
+            if !goes_on {
                 break;
             }
             if !heard {

@@ -94,7 +94,7 @@ impl Engine {
         match bound {
             TimeBound::Lower => {
                 let first = log.iter().find(|(_, record)| record.stored_at >= time);
-                first.map_or(log.next(), |(offset, _)| offset)
+                first.map_or_else(|| log.next(), |(offset, _)| offset)
             }
             TimeBound::Upper => {
                 let last = log.iter().take_while(|(_, record)| record.stored_at <= time).last();

@@ -90,7 +90,7 @@ impl Engine {
         let topic = self.topics.get(request.topic).ok_or_else(|| Refusal::TopicNotFound(request.topic.into()))?;
         let queue = usize::try_from(request.queue).ok();
         let log = queue.and_then(|queue| topic.logs[request.broker].get(queue));
-        let log = log.ok_or(Refusal::NoQueue { queue: request.queue, queues: topic.queues() })?;
+        let log = log.ok_or_else(|| Refusal::NoQueue { queue: request.queue, queues: topic.queues() })?;
         let reset = self.offsets.take_reset(request.group, request.topic, request.broker, request.queue);
         let pull = match reset {
             Some(next) => empty(log, PullStatus::Reset, next),

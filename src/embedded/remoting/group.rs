@@ -1,5 +1,7 @@
 //! Members of groups: heartbeat 34, goodbye 35, lists 38 and 203, filters 46, locks 41 and 42.
 
+use std::sync::Arc;
+
 use super::answer::No;
 use super::codes as code;
 use super::dispatch::{Answered, At};
@@ -68,13 +70,13 @@ pub(super) fn connections(at: &At<'_>, request: &Command) -> Answered {
     let offline = || No::new(code::CONSUMER_NOT_ONLINE, format!("the consumer group[{group}] not online"));
     let found = registry.members.group(&group).ok_or_else(offline)?;
     let connection = |member: &Member| ConnectionData {
-        client_id: member.client_id.clone(),
+        client_id: Arc::clone(&member.client_id),
         address: member.address.as_str().into(),
         language: member.language.as_str().into(),
         version: member.version,
     };
     let subscription = |SubscriptionData { topic, filter, version }: &SubscriptionData| heartbeat::SubscriptionData {
-        topic: topic.clone(),
+        topic: Arc::clone(topic),
         filter: filter.clone(),
         version: *version,
     };

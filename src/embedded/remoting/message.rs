@@ -102,7 +102,7 @@ pub(super) fn store(
         log_offset: record.log_offset as i64,
         sys_flag: compressed,
         born: time(content.born_at),
-        born_host: content.born_host.parse().unwrap_or(SocketAddr::new(store_host.ip(), 0)),
+        born_host: content.born_host.parse().unwrap_or_else(|_| SocketAddr::new(store_host.ip(), 0)),
         stored: time(record.stored_at),
         store_host,
         reconsume_times: record.reconsumed as i32,

@@ -150,7 +150,7 @@ async fn parked_pulls_are_woken_each_by_its_own_queue_and_other_requests_pass_th
 
 impl Raw {
     /// Asks while a pull is parked: its answer must not come first.
-    async fn ask_beside<R: Request>(&mut self, parked: i32, request: &R) -> R::Answer {
+    async fn ask_beside<R: Request + Sync>(&mut self, parked: i32, request: &R) -> R::Answer {
         let opaque = self.write(Command::request(request)).await;
         assert_ne!(opaque, parked);
         R::Answer::read(&self.answer(opaque).await.unwrap()).unwrap()

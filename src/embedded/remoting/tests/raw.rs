@@ -104,7 +104,7 @@ impl Raw {
         answer.expect("an answer in time").expect("an open connection")
     }
 
-    pub(super) async fn ask<R: Request>(&mut self, request: &R) -> Answered<R::Answer> {
+    pub(super) async fn ask<R: Request + Sync>(&mut self, request: &R) -> Answered<R::Answer> {
         let answer = self.exchange(Command::request(request)).await;
         match answer.code {
             0 => Ok(R::Answer::read(&answer).unwrap()),
