@@ -7,10 +7,13 @@ use super::*;
 use crate::model::{ClientKind, Filter, Permission, RouteQueue, Subscription};
 use crate::transport::{Call, ClientReply, Presence, PresenceLink, Reply, Routing, ServerCommand};
 
+/// A broker's name and its members.
+type Broker = (&'static str, Vec<(u64, Endpoint)>);
+
 /// Name server and brokers.
 #[derive(Debug, Default)]
 struct Played {
-    route: Mutex<Vec<(&'static str, Vec<(u64, Endpoint)>)>>,
+    route: Mutex<Vec<Broker>>,
     joined: Mutex<Vec<Endpoint>>,
     left: Mutex<Vec<Endpoint>>,
     forgotten: Mutex<Vec<Endpoint>>,
@@ -20,7 +23,7 @@ struct Played {
 
 impl Routing for Played {
     fn query_route<'a>(&'a self, _: &'a Endpoint, topic: &'a Arc<str>) -> Call<'a, Route> {
-        let queue = |(broker, members): &(&str, Vec<(u64, Endpoint)>)| RouteQueue {
+        let queue = |(broker, members): &Broker| RouteQueue {
             broker: (*broker).into(),
             id: 0,
             permission: Permission::ReadWrite,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::{Buf, BufMut, BytesMut};
 
 use crate::error::Result;
-use crate::transport::remoting::command::json::Json;
+use crate::transport::remoting::command::json::{Json, write_text};
 use crate::transport::remoting::command::{Command, Fields, Kind, malformed};
 
 const ANSWER: i32 = 1;
@@ -101,23 +101,32 @@ pub(super) fn read_json(header: &[u8]) -> Result<Command> {
     Ok(command)
 }
 
+/// Field by field, not by way of a [`Json`]: this is done for each pull.
 pub(super) fn write_json(command: &Command, out: &mut BytesMut) {
-    let mut members = vec![
-        (Json::text("code"), Json::number(command.code)),
-        (Json::text("flag"), Json::number(command.kind.flag())),
-        (Json::text("language"), Json::text(command.language.name())),
-        (Json::text("opaque"), Json::number(command.opaque)),
-        (Json::text("serializeTypeCurrentRPC"), Json::text("JSON")),
-        (Json::text("version"), Json::number(command.version)),
-    ];
+    let put_number = |out: &mut BytesMut, name: &str, number: i32| {
+        out.put_slice(name.as_bytes());
+        out.put_slice(number.to_string().as_bytes());
+    };
+    put_number(out, "{\"code\":", command.code);
+    put_number(out, ",\"flag\":", command.kind.flag());
+    out.put_slice(b",\"language\":");
+    write_text(command.language.name(), out);
+    put_number(out, ",\"opaque\":", command.opaque);
+    put_number(out, ",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":", command.version);
+    for (at, (name, value)) in command.fields.iter().enumerate() {
+        out.put_slice(if at == 0 { b",\"extFields\":{" } else { b"," });
+        write_text(name, out);
+        out.put_u8(b':');
+        write_text(value, out);
+    }
     if !command.fields.is_empty() {
-        let fields = command.fields.iter().map(|(name, value)| (Json::text(name), Json::text(value))).collect();
-        members.push((Json::text("extFields"), Json::Map(fields)));
+        out.put_u8(b'}');
     }
     if let Some(remark) = &command.remark {
-        members.push((Json::text("remark"), Json::text(&**remark)));
+        out.put_slice(b",\"remark\":");
+        write_text(remark, out);
     }
-    out.extend_from_slice(&Json::Map(members).to_bytes());
+    out.put_u8(b'}');
 }
 
 pub(super) fn read_binary(mut header: &[u8]) -> Result<Command> {

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use bytes::BufMut;
+
 /// Deeper is nothing that RocketMQ writes: its deepest is a route, with 5.
 const MAX_DEPTH: usize = 24;
 /// A route of 1 000 brokers has some 20 000 values. This many take about as much memory as the longest frame.
@@ -20,9 +22,9 @@ pub(crate) enum Json<'a> {
     Bool(bool),
     Number(Cow<'a, str>),
     Text(Cow<'a, str>),
-    List(Vec<Json<'a>>),
+    List(Vec<Self>),
     /// In the order of the text. A key is mostly [`Text`](Json::Text), but may be anything.
-    Map(Vec<(Json<'a>, Json<'a>)>),
+    Map(Vec<(Self, Self)>),
 }
 
 /// Why a text is not even leniently JSON.
@@ -147,20 +149,24 @@ fn write_list<T>(brackets: &[u8; 2], items: &[T], out: &mut Vec<u8>, write: impl
     out.push(brackets[1]);
 }
 
-fn write_text(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    for byte in text.bytes() {
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(byte),
+/// Writes a text in quotes. Most need no escape, and go in one piece.
+pub(super) fn write_text(text: &str, out: &mut impl BufMut) {
+    out.put_u8(b'"');
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')) {
+        out.put_slice(&rest[..at]);
+        match rest[at] {
+            b'"' => out.put_slice(b"\\\""),
+            b'\\' => out.put_slice(b"\\\\"),
+            b'\n' => out.put_slice(b"\\n"),
+            b'\r' => out.put_slice(b"\\r"),
+            b'\t' => out.put_slice(b"\\t"),
+            other => out.put_slice(format!("\\u{other:04x}").as_bytes()),
         }
+        rest = &rest[at + 1..];
     }
-    out.push(b'"');
+    out.put_slice(rest);
+    out.put_u8(b'"');
 }
 
 struct Reader<'a> {

@@ -52,7 +52,7 @@ pub(crate) enum Kind {
 }
 
 /// What a command can carry: its fields and body, both ways.
-pub(crate) trait Payload: Sized {
+pub(crate) trait Payload: Sized + Send + Sync {
     fn write(&self, command: &mut Command);
 
     /// # Errors

@@ -97,7 +97,7 @@ impl Payload for ResetOffset {
             group: command.fields.text("group")?.into(),
             topic: command.fields.text("topic")?.into(),
             timestamp: command.fields.number_if("timestamp")?.unwrap_or_default(),
-            force: command.fields.flag("isForce").or(command.fields.flag("force")).unwrap_or_default(),
+            force: command.fields.flag("isForce").or_else(|| command.fields.flag("force")).unwrap_or_default(),
             offsets: mapped.chain(listed).collect::<Result<_>>()?,
         })
     }
