@@ -47,6 +47,20 @@ impl Standing {
             _ => false,
         }
     }
+
+    /// Told once, when it comes about.
+    pub(super) fn log(&self) {
+        match self {
+            Self::Joining => tracing::debug!("not in the group's list of members"),
+            Self::Settled => tracing::debug!("the assignment is settled"),
+            Self::Idle { members, queues } => {
+                tracing::info!(members, queues, "more members than queues; this one waits to take over");
+            }
+            Self::Stale(error) => {
+                tracing::warn!(%error, "the group cannot be asked for; the assignment stays as it is")
+            }
+        }
+    }
 }
 
 /// The outcome of a round.

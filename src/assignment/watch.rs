@@ -228,7 +228,11 @@ impl Keeper {
         let epochs = &mut self.epochs;
         self.held.send_if_modified(|held| {
             let next = epochs.advance(&held.assignment, outcome.wanted);
-            let same = next == held.assignment && held.standing.is_same(&outcome.standing);
+            let as_before = held.standing.is_same(&outcome.standing);
+            if !as_before {
+                outcome.standing.log();
+            }
+            let same = next == held.assignment && as_before;
             held.assignment = next;
             held.standing = outcome.standing;
             !same

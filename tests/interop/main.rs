@@ -18,6 +18,7 @@ mod admin;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod mixed;
 mod official;
 
 use std::collections::{BTreeSet, HashMap};

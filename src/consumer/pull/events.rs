@@ -27,6 +27,13 @@ pub enum PullEvent {
         /// committed is told by a [`CheckpointEvent::NotSavedOnRevoke`].
         reached: Offset,
     },
+    /// There are more members than queues, and this one has none. It waits, and takes over when another goes.
+    Idle {
+        /// How many members share the group's queues.
+        members: usize,
+        /// How many queues they share.
+        queues: usize,
+    },
     /// An administrator reset the group's offset of a queue, and the reader followed.
     Reset {
         /// The queue.

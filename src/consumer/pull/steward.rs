@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Semaphore;
 
-use crate::assignment::{Assignment, Watch};
+use crate::assignment::{Assignment, Held, Standing, Watch};
 use crate::clock;
 use crate::consumer::pull::desk::Place;
 use crate::consumer::pull::events::PullEvent;
@@ -98,7 +98,7 @@ impl Steward {
                 Some((queue, epoch, begun)) = self.begins.next() => self.begun(&queue, epoch, begun),
                 Some(queue) = self.leaves.next() => self.left(&queue),
                 held = self.watch.changed() => match held {
-                    Some(held) => self.follow(held.assignment),
+                    Some(held) => self.follow(held),
                     None => closing.cancelled().await,
                 },
             }
@@ -106,9 +106,12 @@ impl Steward {
         self.give_up_all().await;
     }
 
-    fn follow(&mut self, now: Assignment) {
-        let changes = now.since(&self.seen);
-        self.seen = now;
+    fn follow(&mut self, held: Held) {
+        if let Standing::Idle { members, queues } = held.standing {
+            self.shared.tell(PullEvent::Idle { members, queues });
+        }
+        let changes = held.assignment.since(&self.seen);
+        self.seen = held.assignment;
         for (queue, _) in changes.lost {
             self.lose(queue);
         }

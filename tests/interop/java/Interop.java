@@ -12,6 +12,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.TreeSet;
 import org.apache.rocketmq.client.apis.ClientConfiguration;
 import org.apache.rocketmq.client.apis.ClientServiceProvider;
 import org.apache.rocketmq.client.apis.consumer.FilterExpression;
@@ -22,13 +23,17 @@ import org.apache.rocketmq.client.apis.message.MessageView;
 import org.apache.rocketmq.client.apis.producer.Producer;
 import org.apache.rocketmq.client.apis.producer.SendReceipt;
 import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
+import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.MessageSelector;
+import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.compression.CompressionType;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.common.message.MessageQueue;
 
 /** The official Java clients as a command: one JSON object a line for each message sent or received. See ../README.md. */
 public final class Interop {
@@ -44,7 +49,8 @@ public final class Interop {
     public static void main(String[] arguments) throws Exception {
         if (arguments.length == 0) {
             throw new IllegalArgumentException(
-                "say send, receive, change-invisible, remoting-send, send-compressed or pull-receive, then options; see ../README.md");
+                "say send, receive, change-invisible, remoting-send, send-compressed, pull-receive, pull-member or push-member,"
+                + " then options; see ../README.md");
         }
         Interop interop = new Interop(new Options(Arrays.asList(arguments).subList(1, arguments.length)));
         switch (arguments[0]) {
@@ -54,6 +60,8 @@ public final class Interop {
             case "remoting-send": interop.remotingSend(); break;
             case "send-compressed": interop.sendCompressed(); break;
             case "pull-receive": interop.pullReceive(); break;
+            case "pull-member": interop.pullMember(); break;
+            case "push-member": interop.pushMember(); break;
             default: throw new IllegalArgumentException("unknown command " + arguments[0]);
         }
         // The clients leave threads behind that would hold the process for a while.
@@ -287,6 +295,64 @@ public final class Interop {
         end(received, count);
     }
 
+    /** A member of a group that pulls until something comes on standard input, and then leaves in good order. */
+    private void pullMember() throws Exception {
+        DefaultLitePullConsumer consumer = new DefaultLitePullConsumer(options.text("group"));
+        consumer.setNamesrvAddr(options.text("name-server"));
+        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        consumer.setAutoCommit(false);
+        consumer.subscribe(options.text("topic"), options.text("tag-filter", "*"));
+        consumer.start();
+        Deadline deadline = deadline();
+        TreeSet<String> held = null;
+        while (System.in.available() == 0 && !deadline.passed()) {
+            for (MessageExt message : consumer.poll(100)) {
+                print(pulled(message));
+            }
+            consumer.commit();
+            TreeSet<String> now = new TreeSet<>();
+            for (MessageQueue queue : consumer.assignment()) {
+                now.add(queue.getTopic() + "@" + queue.getBrokerName() + ":" + queue.getQueueId());
+            }
+            if (!now.equals(held)) {
+                held = now;
+                print(new LinkedHashMap<>(Map.of("event", "assigned", "queues", now)));
+            }
+        }
+        consumer.shutdown();
+        print(new LinkedHashMap<>(Map.of("event", "left")));
+    }
+
+    /** A member of a group to which messages are pushed, until something comes on standard input. */
+    private void pushMember() throws Exception {
+        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(options.text("group"));
+        consumer.setNamesrvAddr(options.text("name-server"));
+        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        consumer.subscribe(options.text("topic"), options.text("tag-filter", "*"));
+        consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+            messages.forEach(message -> print(pulled(message)));
+            return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+        });
+        consumer.start();
+        print(new LinkedHashMap<>(Map.of("event", "started")));
+        Deadline deadline = deadline();
+        while (System.in.available() == 0 && !deadline.passed()) {
+            Thread.sleep(50);
+        }
+        consumer.shutdown();
+        print(new LinkedHashMap<>(Map.of("event", "left")));
+    }
+
+    private static Map<String, Object> pulled(MessageExt message) {
+        Map<String, Object> line = new LinkedHashMap<>();
+        line.put("event", "received");
+        line.put("message_id", message.getMsgId());
+        putBody(line, message.getBody());
+        line.put("queue_id", message.getQueueId());
+        line.put("queue_offset", message.getQueueOffset());
+        return line;
+    }
+
     // ---- both ------------------------------------------------------------------------------------------------------
 
     private byte[] body(int index, long defaultSize) {
@@ -326,7 +392,7 @@ public final class Interop {
         }
     }
 
-    private static void print(Map<String, Object> line) {
+    private static synchronized void print(Map<String, Object> line) {
         System.out.println(GSON.toJson(line));
         System.out.flush();
     }
