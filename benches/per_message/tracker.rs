@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use criterion::{BatchSize, Criterion, Throughput};
 
-use crate::checkpoint::{Completion, Ledger, QueueLedger, Tracker};
+use crate::checkpoint::tracker::Tracker;
+use crate::checkpoint::{Completion, Ledger, QueueLedger};
 use crate::model::{Epoch, MessageQueue, Offset};
 
 const OPEN: u64 = 1 << 20;

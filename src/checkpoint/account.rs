@@ -58,6 +58,24 @@ enum Phase {
     Fenced,
 }
 
+/// A queue that has just been fenced. Whoever waits for it is woken when this is dropped, which is after all locks.
+#[must_use = "hold it until the locks are let go"]
+pub(super) struct Fenced {
+    /// Everything below was completed.
+    pub(super) low_mark: Offset,
+    queue: Arc<Queue>,
+    room: Option<Waker>,
+}
+
+impl Drop for Fenced {
+    fn drop(&mut self) {
+        self.queue.drained.notify_waiters();
+        if let Some(waker) = self.room.take() {
+            waker.wake();
+        }
+    }
+}
+
 /// How a queue stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -149,7 +167,7 @@ impl QueueLedger {
         Ok(Completion::new(Arc::clone(&self.0), &pieces, &range))
     }
 
-    fn revoked(&self) -> Error {
+    pub(super) fn revoked(&self) -> Error {
         Error::new(ErrorKind::Closed, "the queue was given up: its messages are for its next owner")
             .during(Operation::Checkpoint)
             .on_queue(self.queue())
@@ -176,7 +194,17 @@ impl QueueLedger {
     /// Later completions are refused, counted and reported (trap P7). Returns the low mark that was reached; `None` when
     /// it was fenced before.
     pub(crate) fn fence(&self) -> Option<Offset> {
+        self.fence_within().map(|fenced| fenced.low_mark)
+    }
+
+    /// As [`fence`](Self::fence), for who holds a lock.
+    pub(super) fn fence_within(&self) -> Option<Fenced> {
         self.0.queue.fence()
+    }
+
+    /// Whether it is ours, and not being given up.
+    pub(super) fn may_hand_out(&self) -> bool {
+        self.0.queue.page().phase == Phase::Owned
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -278,23 +306,19 @@ impl Queue {
         }
     }
 
-    /// Nothing counts from now on. Returns the low mark that was reached; `None` when it was fenced before.
-    pub(super) fn fence(&self) -> Option<Offset> {
+    /// Nothing counts from now on. `None` when it was fenced before.
+    pub(super) fn fence(self: &Arc<Self>) -> Option<Fenced> {
         let mut page = self.page();
         if page.phase == Phase::Fenced {
             return None;
         }
         page.phase = Phase::Fenced;
-        let mark = page.tracker.low_mark();
-        let room = page.room.take();
+        let low_mark = page.tracker.low_mark();
+        let room = page.room.take().map(|(_, waker)| waker);
         // The memory of what was open is not needed any more.
-        page.tracker = Tracker::new(mark);
+        page.tracker = Tracker::new(low_mark);
         drop(page);
-        self.drained.notify_waiters();
-        if let Some((_, waker)) = room {
-            waker.wake();
-        }
-        Some(mark)
+        Some(Fenced { low_mark, queue: Arc::clone(self), room })
     }
 
     /// Completes what ends at or before `position`.

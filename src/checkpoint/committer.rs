@@ -139,9 +139,9 @@ impl Committer {
     /// Makes a position durable before what lies below it is handed out: [`CommitMode::AtMostOnce`].
     ///
     /// # Errors
-    /// Why it cannot be saved, or could not in time: then nothing may be handed out.
+    /// `Closed`: the queue was given up. Why it cannot be saved, or could not in time. Nothing may be handed out then.
     pub(crate) async fn commit_before(&self, queue: &QueueLedger, next: Offset) -> Result<()> {
-        self.desk.with(|book| book.want(queue.queue(), queue.epoch(), next));
+        self.desk.want_before(queue, next)?;
         self.durable(Checkpoint::from_iter([(queue.queue().clone(), next)])).await
     }
 
@@ -200,12 +200,11 @@ impl Committer {
         let open =
             owned.iter().map(|queue| (queue.queue().clone(), queue.standing().open)).filter(|(_, open)| *open > 0);
         let open = open.collect();
-        self.desk.want_marks();
+        self.desk.fence(&owned);
         let wanted = self.desk.with(|book| book.unsaved(Reach::Everywhere));
         let left = until.saturating_duration_since(clock::now());
         _ = self.saved(wanted, Reach::Everywhere, left).await;
         let unsaved = self.desk.with(|book| book.unsaved(Reach::Everywhere));
-        owned.iter().for_each(|queue| _ = queue.fence());
         self.desk.close();
         Unfinished { open, unsaved }
     }

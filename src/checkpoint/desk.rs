@@ -88,6 +88,17 @@ impl Desk {
         })
     }
 
+    /// This position is to be saved before it is reached, if the queue may still be handed out.
+    pub(super) fn want_before(&self, queue: &QueueLedger, next: Offset) -> Result<()> {
+        self.with(|book| {
+            if !queue.may_hand_out() {
+                return Err(queue.revoked());
+            }
+            book.want(queue.queue(), queue.epoch(), next);
+            Ok(())
+        })
+    }
+
     /// Answered when these positions are saved, cannot be, or their queue is not ours any more. What has failed before is
     /// tried again at once. The sender is gone when the desk is closed.
     pub(super) fn wait(&self, wanted: &Checkpoint, reach: Reach) -> oneshot::Receiver<Result<()>> {
@@ -106,21 +117,28 @@ impl Desk {
 
     /// Fences these queues, and wants their last low marks saved; returns those.
     pub(super) fn fence(&self, queues: &[QueueLedger]) -> Checkpoint {
+        // Woken after the lock was let go.
+        let mut fenced = Vec::new();
         self.with(|book| {
-            let fenced = queues.iter().filter_map(|queue| Some((queue, queue.fence()?)));
-            let last = fenced.filter(|_| self.mode != CommitMode::Manual).map(|(queue, low_mark)| {
-                book.want(queue.queue(), queue.epoch(), low_mark);
-                (queue.queue().clone(), low_mark)
-            });
-            last.collect()
+            let mut last = Checkpoint::new();
+            for queue in queues {
+                let Some(now_fenced) = queue.fence_within() else { continue };
+                if self.mode != CommitMode::Manual {
+                    book.want(queue.queue(), queue.epoch(), now_fenced.low_mark);
+                    last.set(queue.queue().clone(), now_fenced.low_mark);
+                }
+                fenced.push(now_fenced);
+            }
+            last
         })
     }
 
     /// Nothing of these queues is sent any more.
     pub(super) fn forget(&self, queues: &[QueueLedger]) {
+        let mut fenced = Vec::new();
         self.with(|book| {
             for queue in queues {
-                queue.fence();
+                fenced.extend(queue.fence_within());
                 book.forget(queue.queue(), queue.epoch());
             }
         });

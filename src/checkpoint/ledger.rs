@@ -99,9 +99,7 @@ impl Ledger {
         }
         let last = queues.insert(queue.clone(), Arc::clone(&begun));
         drop(queues);
-        if let Some(last) = last {
-            last.fence();
-        }
+        drop(last.and_then(|last| last.fence()));
         Ok(QueueLedger::new(begun, Arc::clone(&self.0)))
     }
 
@@ -127,7 +125,7 @@ impl Ledger {
     /// Later completions of this queue are refused, counted and reported (trap P7). Returns the low mark that it reached;
     /// `None` when it was not ours.
     pub(crate) fn fence(&self, queue: &MessageQueue) -> Option<Offset> {
-        self.shared().owned(queue)?.fence()
+        self.shared().owned(queue)?.fence().map(|fenced| fenced.low_mark)
     }
 
     /// What was completed: for each queue that is owned, the first offset that is not.

@@ -14,7 +14,7 @@ mod file;
 mod ledger;
 mod mode;
 mod store;
-mod tracker;
+pub(crate) mod tracker;
 
 #[cfg(test)]
 mod testing;
@@ -25,8 +25,7 @@ pub use completion::{Completion, CompletionShares};
 pub use event::CheckpointEvent;
 pub(crate) use event::EventHandler;
 pub use file::FileCheckpoints;
-pub(crate) use ledger::{Ledger, LedgerStats, Mark};
+pub(crate) use ledger::Ledger;
 pub use mode::CommitMode;
 pub(crate) use store::AnyStore;
 pub use store::{CheckpointStore, MemoryCheckpoints};
-pub(crate) use tracker::Tracker;

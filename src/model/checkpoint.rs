@@ -99,7 +99,7 @@ impl Extend<(MessageQueue, Offset)> for Checkpoint {
 #[non_exhaustive]
 pub enum StartFrom {
     /// At the offset the group has committed; where there is none, as the inner says. An inner `Committed` means `Latest`.
-    Committed(Box<StartFrom>),
+    Committed(Box<Self>),
     /// At the first message that is still there.
     Earliest,
     /// At the first message that is stored after the start.

@@ -12,9 +12,9 @@ pub(crate) enum Json {
     Bool(bool),
     Number(String),
     String(String),
-    Array(Vec<Json>),
+    Array(Vec<Self>),
     /// In the order of the text; each name once.
-    Object(Vec<(String, Json)>),
+    Object(Vec<(String, Self)>),
 }
 
 /// Where a text is not JSON, and why.

@@ -327,6 +327,28 @@ async fn at_most_once_is_durable_before_it_is_handed_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p7_at_most_once_commits_nothing_of_a_queue_that_was_given_up() {
+    let Rig { broker, ledger, committer, tasks: _tasks, .. } = in_mode(CommitMode::AtMostOnce);
+    let queue_ledger = begin(&ledger, 1, 0, 10);
+    committer.give_up(&[queue(1)], SECOND).await;
+    broker.forbid(1, true);
+    let error = committer.commit_before(&queue_ledger, offset(13)).await.expect_err("it is not ours");
+    assert_eq!((error.kind(), error.queue()), (ErrorKind::Closed, Some(&queue(1))));
+    clock::sleep(20 * SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn p7_what_is_completed_after_closing_is_refused_and_told() {
+    let Rig { ledger, committer, told, tasks: _tasks, .. } = plain();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    let open = hand_out(&queue_ledger, 5);
+    let unfinished = committer.close(SECOND).await;
+    assert_eq!(unfinished.open, [(queue(1), 5)]);
+    open.complete();
+    assert_eq!(told.take(), ["late orders@broker-a:1 0..5"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_commit_of_a_checkpoint_completes_what_lies_below_it_and_is_durable() {
     let Rig { broker, ledger, committer, tasks: _tasks, .. } = plain();
     let queue_ledger = begin(&ledger, 1, 0, 0);
@@ -410,6 +432,7 @@ async fn p9_closing_waits_for_what_is_open_saves_and_tells_what_was_not_finished
 /// completed at or below what is handed out.
 mod history {
     use std::collections::BTreeMap;
+    use std::collections::btree_map::Entry;
 
     use super::*;
     use proptest::prelude::*;
@@ -509,11 +532,11 @@ mod history {
                 }
             }
             Act::Begin(id) => {
-                if !owned.contains_key(&id) {
+                if let Entry::Vacant(entry) = owned.entry(id) {
                     let start = rig.broker.committed().get(&queue(id)).map_or(0, Offset::get);
                     let epoch = epochs.entry(id).and_modify(|epoch| *epoch += 1).or_default();
                     rig.broker.forbid(id, false);
-                    owned.insert(id, begin(&rig.ledger, id, *epoch, start));
+                    entry.insert(begin(&rig.ledger, id, *epoch, start));
                 }
             }
             Act::Behave(id, how) => rig.broker.behave(

@@ -76,24 +76,17 @@ fn p8_what_was_handed_out_may_finish_after_a_revoke_and_nothing_more_is_handed_o
 #[tokio::test(start_paused = true)]
 async fn p8_who_waits_for_a_queue_to_drain_is_woken_by_the_last_completion_and_by_the_fence() {
     let ledger = Told::default().ledger();
-    let (one, two) = (begin(&ledger, 1, 0, 0), begin(&ledger, 2, 0, 0));
-    let (first, _second) = (hand_out(&one, 5), hand_out(&two, 5));
-    for queue in ledger.revoke_all() {
-        let (wait, second) = (queue.drained(), Duration::from_secs(1));
-        let is_first = queue.queue().id() == 1;
-        tokio::select! {
-            biased;
-            () = wait => panic!("{queue:?} is not drained"),
-            () = clock::sleep(second) => {}
-        }
-        let waiting = tokio::join!(clock::timeout(second, queue.drained()), async {
-            if is_first { drop(queue.hand_out([], clock::now())) } else { _ = ledger.fence(queue.queue()) }
-        });
-        assert_eq!(waiting.0.is_some(), !is_first);
+    let second = Duration::from_secs(1);
+    let (completed, fenced) = (begin(&ledger, 1, 0, 0), begin(&ledger, 2, 0, 0));
+    let (first, _second) = (hand_out(&completed, 5), hand_out(&fenced, 5));
+    assert_eq!(ledger.revoke_all().len(), 2);
+    for queue in [&completed, &fenced] {
+        assert!(clock::timeout(second, queue.drained()).await.is_none(), "{queue:?} has something open");
     }
-    let one = ledger.revoke(&queue(1)).expect("still ours");
-    let waiting = tokio::join!(clock::timeout(Duration::from_secs(1), one.drained()), async { first.complete() });
-    assert!(waiting.0.is_some());
+    let (woken, ()) = tokio::join!(clock::timeout(second, completed.drained()), async { first.complete() });
+    assert!(woken.is_some(), "the last completion wakes");
+    let (woken, _) = tokio::join!(clock::timeout(second, fenced.drained()), async { fenced.fence() });
+    assert!(woken.is_some(), "the fence wakes");
 }
 
 #[test]
@@ -337,7 +330,7 @@ proptest! {
                 let open = held.iter().filter(|(of, epoch, ..)| of == id && *epoch == epochs[*id as usize]);
                 let expected = open.map(|(_, _, from, _)| *from).min();
                 let standing = queue.standing();
-                prop_assert_eq!(standing.low_mark.get(), expected.unwrap_or(standing.position.get()));
+                prop_assert_eq!(standing.low_mark.get(), expected.unwrap_or_else(|| standing.position.get()));
                 prop_assert!(standing.low_mark.get() >= marks[id]);
                 marks.insert(*id, standing.low_mark.get());
             }
