@@ -22,6 +22,7 @@ mod memory;
 mod peers;
 mod producer;
 mod proto;
+mod pull;
 mod shutdown;
 mod stream;
 mod tap;
