@@ -156,28 +156,23 @@ fn p15_queues_take_turns_and_a_slow_one_delays_nobody() {
 fn p15_busy_queues_leave_room_for_the_long_poll_of_an_idle_one() {
     let now = Instant::now();
     let mut planner = planner(Options { messages: 64, ..OPTIONS }, [start(0, 0), start(1, 0)]);
-    let [busy, idle] = fetches(&mut planner, now).try_into().expect("two");
+    let [mut busy, idle] = fetches(&mut planner, now).try_into().expect("two");
     planner.on_pulled(idle.ticket, answer(PullOutcome::Empty, vec![], 0, 0), now, 0.0);
-    let mut pull = busy;
-    let mut from = 0;
-    let mut parked = Vec::new();
+    let Step::Fetch(parked) = without_reader(&mut planner, now) else { panic!("a long poll is parked") };
+    assert_eq!(parked.queue, q(1));
+    // Nobody reads, so the busy queue takes all the room it can get.
     loop {
-        planner.on_pulled(pull.ticket, found(0, from..from + u64::from(pull.max_messages), from + 40, 9000), now, 0.0);
-        from += 40;
-        let mut all: Vec<Fetch> = Vec::new();
-        while let Step::Fetch(fetch) = planner.next(now) {
-            all.push(fetch);
-            if all.len() > 1 {
-                break;
-            }
-        }
-        parked.extend(all.iter().filter(|one| one.queue == q(1)).cloned());
-        match all.into_iter().find(|one| one.queue == q(0)) {
-            Some(next) => pull = next,
-            None => break,
+        let next = busy.offset.get() + u64::from(busy.max_messages);
+        planner.on_pulled(busy.ticket, found(0, busy.offset.get()..next, next, 9000), now, 0.0);
+        match without_reader(&mut planner, now) {
+            Step::Fetch(fetch) => busy = fetch,
+            _ => break,
         }
     }
-    assert_eq!(parked.len(), 1, "the idle queue waits for its message, however full the buffer is");
+    assert!(planner.held().0 > 32);
+    planner.on_pulled(parked.ticket, found(1, 0..1, 1, 1), now, 0.0);
+    let Step::Fetch(again) = without_reader(&mut planner, now) else { panic!("the idle queue waits for its next") };
+    assert_eq!(again.queue, q(1));
 }
 
 #[test]
