@@ -11,7 +11,7 @@ mod watch;
 
 pub(crate) use chosen::{check_list, check_queues};
 pub(crate) use directory::SessionDirectory;
-pub(crate) use guard::{Candidate, GroupWarning};
+pub(crate) use guard::Candidate;
 pub use holding::Assignment;
 pub(crate) use round::Standing;
 pub(crate) use share::Share;

@@ -215,9 +215,9 @@ impl Keeper {
             }
             match &lists[&at] {
                 Ok(list) if list.iter().any(|id| **id == *me) => return Ok(list.clone()),
-                Ok(list) if list.is_empty() => without_me = without_me.or_else(|_| Err(knows_nobody(&at, group))),
+                Ok(list) if list.is_empty() => without_me = without_me.map_err(|_| knows_nobody(&at, group)),
                 Ok(list) => without_me = Ok(list.clone()),
-                Err(error) => without_me = without_me.or_else(|_| Err(error.clone())),
+                Err(error) => without_me = without_me.map_err(|_| error.clone()),
             }
         }
         without_me
