@@ -119,10 +119,6 @@ impl Desk {
         revoked
     }
 
-    pub(crate) fn owns(&self, queue: &MessageQueue) -> bool {
-        self.state().owned.contains_key(queue)
-    }
-
     /// Changes whenever a queue begins or moves.
     pub(crate) fn moves(&self) -> u64 {
         self.moves.load(Ordering::Acquire)
@@ -195,10 +191,6 @@ impl Desk {
             owned.reader.close();
         }
         state.owned.keys().cloned().collect()
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.state().is_closed
     }
 }
 

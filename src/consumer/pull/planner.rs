@@ -170,15 +170,6 @@ impl Planner {
         self.lane_of(queue).map_or((None, None), |lane| lane.bounds)
     }
 
-    pub(crate) fn covers(&self, queue: &MessageQueue) -> bool {
-        self.index.contains_key(queue)
-    }
-
-    /// Whether this queue has reached its stop.
-    pub(crate) fn has_ended(&self, queue: &MessageQueue) -> bool {
-        self.lane_of(queue).is_some_and(|lane| lane.ended)
-    }
-
     /// Messages and bytes that are buffered.
     pub(crate) const fn held(&self) -> (usize, usize) {
         let held = self.budget.held();
@@ -289,8 +280,7 @@ impl Planner {
         if let Some(lane) = self.lanes[slot].as_mut()
             && lane.skip_to(next)
         {
-            let (queue, epoch) = (lane.queue.clone(), lane.epoch);
-            self.told.push_back(Step::Skip { queue, epoch, next });
+            self.told.push_back(Step::Skip { queue: lane.queue.clone(), next });
         }
     }
 }

@@ -133,7 +133,7 @@ impl Reader {
                         return self.out(batch);
                     }
                 }
-                Step::Skip { queue, next, .. } => self.skip(&queue, next),
+                Step::Skip { queue, next } => self.skip(&queue, next),
                 Step::Restart { queue, from, to, cause } => self.restart(&queue, from, to, cause),
                 Step::Tell(notice) => self.shared.tell(event_of(notice)),
                 Step::Fail(error) => return self.finish(Some(error)),
@@ -249,7 +249,7 @@ impl Reader {
         if let Err(error) = saved {
             return Poll::Ready(Some(Err(error)));
         }
-        Poll::Ready(self.into_batch(piece))
+        Poll::Ready(self.batch_of(piece))
     }
 
     /// `None`: not now.
@@ -263,7 +263,7 @@ impl Reader {
             }));
             return None;
         }
-        let batch = self.into_batch(piece)?;
+        let batch = self.batch_of(piece)?;
         if let Ok(batch) = &batch {
             self.watch_window(batch.queue().clone(), cx);
         }
@@ -271,7 +271,7 @@ impl Reader {
     }
 
     /// `None`: the queue was given up meanwhile, so its messages are for somebody else.
-    fn into_batch(&self, piece: Piece) -> Option<Result<PullBatch>> {
+    fn batch_of(&self, piece: Piece) -> Option<Result<PullBatch>> {
         let ledger = self.queues.get(&piece.queue).filter(|ledger| ledger.epoch() == piece.epoch)?;
         let ends = piece.messages.iter().filter_map(|message| message.queue_offset()).map(after);
         let handed_out = match self.shared.options.mode {

@@ -135,8 +135,8 @@ impl Budget {
     /// An answer came. `false`: there is no room for it, it must be dropped.
     pub(super) fn take_in(&mut self, load: Load) -> bool {
         self.given = self.given.max(u32::try_from(load.messages).unwrap_or(u32::MAX)).min(self.max_messages);
-        if load.messages > 0 {
-            self.weight = Some(lean(self.weight, load.bytes / load.messages));
+        if let Some(each) = load.bytes.checked_div(load.messages) {
+            self.weight = Some(lean(self.weight, each));
         }
         let fits = self.held.messages == 0 || self.held.bytes.saturating_add(load.bytes) <= self.bounds.bytes;
         if fits {

@@ -283,8 +283,8 @@ impl Lane {
     }
 
     pub(super) fn weigh(&mut self, load: Load) {
-        if load.messages > 0 {
-            self.weight = lean(Some(self.weight).filter(|known| *known > 0), load.bytes / load.messages);
+        if let Some(each) = load.bytes.checked_div(load.messages) {
+            self.weight = lean(Some(self.weight).filter(|known| *known > 0), each);
         }
     }
 

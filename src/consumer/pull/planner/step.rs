@@ -96,7 +96,6 @@ pub(crate) enum Step {
     /// There is nothing to hand out before `next`: the position moves on all the same.
     Skip {
         queue: MessageQueue,
-        epoch: Epoch,
         next: Offset,
     },
     Fetch(Fetch),
