@@ -86,7 +86,8 @@ impl Output {
         write!(file, "{}\n{}\n", self.length, self.positions.to_json())?;
         file.sync_all()?;
         fs::rename(&new, &self.state)?;
-        let folder = self.state.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            self.state.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         Ok(File::open(folder)?.sync_all()?)
     }
 }

@@ -15,7 +15,8 @@ use clap::Parser;
 use futures::prelude::*;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use rocketmq_stream::{
-    Client, CommitMode, Filter, Message, MessageQueue, OutboundMessage, PullConsumer, StartFrom, StopAt, embedded,
+    Checkpoint, Client, CommitMode, Filter, Message, MessageQueue, OutboundMessage, PullConsumer, PullControl,
+    StartFrom, StopAt, embedded,
 };
 
 #[derive(Parser)]
@@ -62,7 +63,7 @@ async fn main() -> anyhow::Result<()> {
         .commit_mode(CommitMode::Manual) // a replay leaves no position behind
         .build()
         .await?;
-    let bars = Bars::of(&consumer).await?;
+    let bars = Bars::of(consumer.position(), consumer.control()).await?;
     let written = write(consumer, &args.output, &bars).await?;
     println!("{written} messages in {}", args.output.display());
     Ok(())
@@ -102,12 +103,12 @@ fn line(queue: &MessageQueue, message: &Message) -> serde_json::Value {
 struct Bars(HashMap<MessageQueue, (u64, ProgressBar)>);
 
 impl Bars {
-    async fn of(consumer: &PullConsumer) -> anyhow::Result<Self> {
+    async fn of(begins: Checkpoint, control: PullControl) -> anyhow::Result<Self> {
         let all = MultiProgress::new();
         let style = ProgressStyle::with_template("{prefix:30} {bar:30} {human_pos}/{human_len} {per_sec}")?;
         let mut bars = HashMap::new();
-        for (queue, begin) in consumer.position().iter() {
-            let end = consumer.control().bounds(queue).await?.end;
+        for (queue, begin) in begins.iter() {
+            let end = control.bounds(queue).await?.end;
             let bar = ProgressBar::new(end.get().saturating_sub(begin.get())).with_style(style.clone());
             let bar = all.add(bar.with_prefix(queue.to_string()));
             bars.insert(queue.clone(), (begin.get(), bar));

@@ -127,8 +127,10 @@ mod tests {
     async fn what_blocks_gives_its_result_and_runs_to_its_end_unwatched() {
         assert_eq!(blocking("adds", || 1 + 1).await, Some(2));
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let unwatched = blocking("goes on", move || sender.send(7));
+        let (go, told_to_go) = std::sync::mpsc::channel();
+        let unwatched = blocking("goes on", move || (told_to_go.recv().is_ok()).then(|| sender.send(7)));
         assert!(unwatched.now_or_never().is_none(), "begun, and dropped");
+        go.send(()).expect("it waits");
         assert_eq!(receiver.await, Ok(7));
     }
 }

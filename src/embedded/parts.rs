@@ -82,7 +82,7 @@ impl Broker {
     /// Cuts every connection to a proxy, counted from 0. It listens on, and remembers its clients.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) when there is no such proxy.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) when there is no such proxy.
     pub fn cut_connections(&self, proxy: usize) -> Result<()> {
         self.check_proxy(proxy)?;
         self.slot(proxy).iter().for_each(|running| running.connections.cut());
@@ -93,7 +93,7 @@ impl Broker {
     /// what it renewed by itself comes back at once. Receipt handles stay good. Stopping it twice does nothing.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) when there is no such proxy.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) when there is no such proxy.
     pub async fn stop_proxy(&self, proxy: usize) -> Result<()> {
         self.check_proxy(proxy)?;
         self.close(proxy).await;
@@ -105,7 +105,7 @@ impl Broker {
     /// Starts a stopped proxy again on its old port. Starting one that runs does nothing.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) when there is no such proxy, [`Config`](ErrorKind::Config) when another
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) when there is no such proxy, [`Config`](crate::ErrorKind::Config) when another
     /// process has taken the port.
     pub async fn start_proxy(&self, proxy: usize) -> Result<()> {
         self.check_proxy(proxy)?;

@@ -42,11 +42,6 @@ impl Connector {
         self.request_timeout
     }
 
-    /// Whether a name server was set, so that remoting can be spoken.
-    pub(crate) fn has_name_server(&self) -> bool {
-        self.name_server.is_some()
-    }
-
     /// The same, with or without a check of body digests.
     pub(crate) fn checking_digests(&self, check: bool) -> Self {
         Self { check_digest: check, ..self.clone() }

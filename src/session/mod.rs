@@ -207,6 +207,7 @@ impl Session {
 
     /// Waits until it is settled, for every broker of a route, whether this client is registered there: only then its
     /// members' lists are to be relied on. Takes at most as long as one handshake.
+    #[cfg(test)]
     pub(crate) async fn enrolled(&self, route: &Route) {
         for at in self.0.shared.members(route) {
             let mut state = self.0.shared.link(&at);

@@ -11,7 +11,7 @@ use crate::model::{MessageQueue, Offset, Subscription};
 #[derive(Debug)]
 pub(crate) enum GroupRequest {
     /// Begin at these offsets, and commit them. Only the queues that the consumer has.
-    ResetOffsets { topic: Arc<str>, offsets: Vec<(MessageQueue, Offset)>, reply: Reply<()> },
+    ResetOffsets { offsets: Vec<(MessageQueue, Offset)>, reply: Reply<()> },
     /// The first offset that is not yet consumed, of each of the topic's queues that the consumer has.
     Positions { topic: Arc<str>, reply: Reply<Vec<(MessageQueue, Offset)>> },
     /// All about the consumer.

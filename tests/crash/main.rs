@@ -41,7 +41,7 @@ impl Process {
     fn listen(&mut self) -> Result<mpsc::Receiver<()>> {
         let lines = BufReader::new(self.0.stdout.take().context("its output")?).lines();
         let (first, spoke) = mpsc::sync_channel(1);
-        thread::spawn(move || lines.for_each(|_| drop(first.try_send(()))));
+        thread::spawn(move || lines.for_each(|_| _ = first.try_send(())));
         Ok(spoke)
     }
 

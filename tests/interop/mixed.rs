@@ -99,7 +99,7 @@ impl Ours {
     }
 
     async fn leave(self) {
-        self.control.shutdown(secs(10)).await;
+        self.control.shutdown(secs(10)).await.ignore();
         within(secs(20), "the stream ends", self.task).await.expect("no panic");
     }
 }

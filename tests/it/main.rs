@@ -6,7 +6,9 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::future_not_send,
-    reason = "the rules on time, tasks and threads are for the library; tests are its users"
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "the rules on time, tasks, threads, output and panics are for the library; tests are its users"
 )]
 
 #[path = "../support/mod.rs"]

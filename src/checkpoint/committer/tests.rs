@@ -464,9 +464,26 @@ mod history {
         prop::collection::vec(act, 1..60)
     }
 
+    /// What a process reaches the broker through: a crash closes it, and nothing of what is still under way arrives.
+    #[derive(Debug)]
+    struct Door {
+        broker: Arc<FakeBroker>,
+        is_shut: AtomicBool,
+    }
+
+    impl CommitTarget for Door {
+        fn commit<'a>(&'a self, queue: &'a MessageQueue, next: Offset) -> Call<'a, ()> {
+            if self.is_shut.load(Ordering::Relaxed) {
+                return Box::pin(std::future::pending());
+            }
+            self.broker.commit(queue, next)
+        }
+    }
+
     /// One process, until it crashes.
     struct Process {
         rig: Rig,
+        door: Arc<Door>,
         owned: BTreeMap<u32, QueueLedger>,
         epochs: BTreeMap<u32, usize>,
         held: Vec<(u32, usize, u64, u64, Completion)>,
@@ -494,14 +511,16 @@ mod history {
     fn process(broker: &Arc<FakeBroker>) -> Process {
         let (told, tasks) = (Told::default(), TaskGroup::new());
         let ledger = told.ledger();
-        let committer = Committer::start(&tasks, &ledger, options(broker));
+        let door = Arc::new(Door { broker: Arc::clone(broker), is_shut: AtomicBool::new(false) });
+        let options = CommitterOptions { target: Some(Arc::<Door>::clone(&door)), ..options(broker) };
+        let committer = Committer::start(&tasks, &ledger, options);
         let rig = Rig { broker: Arc::clone(broker), told, ledger, committer, tasks };
         (0..3).for_each(|id| broker.forbid(id, true));
-        Process { rig, owned: BTreeMap::new(), epochs: BTreeMap::new(), held: Vec::new() }
+        Process { rig, door, owned: BTreeMap::new(), epochs: BTreeMap::new(), held: Vec::new() }
     }
 
     async fn act(process: &mut Process, world: &mut World, act: Act) {
-        let Process { rig, owned, epochs, held } = process;
+        let Process { rig, owned, epochs, held, .. } = process;
         match act {
             Act::HandOut(id, count) => {
                 if let Some(queue) = owned.get(&id) {
@@ -570,7 +589,8 @@ mod history {
                 let mut running = process(&broker);
                 for next in acts {
                     if matches!(next, Act::Crash) {
-                        // The task dies at once: no last save, and completions come to nothing.
+                        // No last save arrives, and completions come to nothing.
+                        running.door.is_shut.store(true, Ordering::Relaxed);
                         drop(running.rig.tasks);
                         running.held.clear();
                         running = process(&broker);

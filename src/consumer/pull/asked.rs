@@ -15,7 +15,7 @@ pub(crate) async fn answer(shared: Weak<Shared>, mut requests: mpsc::Receiver<Gr
     while let Some(request) = requests.recv().await {
         let Some(shared) = shared.upgrade() else { return };
         match request {
-            GroupRequest::ResetOffsets { offsets, reply, .. } => {
+            GroupRequest::ResetOffsets { offsets, reply } => {
                 reset(&shared, offsets).await;
                 reply.send(());
             }

@@ -280,8 +280,7 @@ impl Planner {
         if let Some(lane) = self.lanes[slot].as_mut()
             && lane.skip_to(next)
         {
-            let (queue, epoch) = (lane.queue.clone(), lane.epoch);
-            self.told.push_back(Step::Skip { queue, epoch, next });
+            self.told.push_back(Step::Skip { queue: lane.queue.clone(), epoch: lane.epoch, next });
         }
     }
 }

@@ -163,9 +163,9 @@ impl Link {
     fn command(&self, request: Inbound) -> Option<ServerCommand> {
         match self.read(&request) {
             Ok(Asked::MembersChanged) => Some(ServerCommand::MembersChanged),
-            Ok(Asked::Reset(topic, offsets)) => {
+            Ok(Asked::Reset(offsets)) => {
                 let reply = reply_with(request, |()| ());
-                Some(ServerCommand::Ask(GroupRequest::ResetOffsets { topic, offsets, reply }))
+                Some(ServerCommand::Ask(GroupRequest::ResetOffsets { offsets, reply }))
             }
             Ok(Asked::Positions(topic)) => {
                 let reply = reply_with(request, |positions: Vec<_>| Status {
@@ -195,7 +195,7 @@ impl Link {
                 let reset = ResetOffset::read(command).map_err(malformed)?;
                 let offsets =
                     reset.offsets.into_iter().map(|(queue, offset)| Ok((queue, offset_of(offset, "offset")?)));
-                Ok(Asked::Reset(reset.topic, offsets.collect::<Result<_>>().map_err(malformed)?))
+                Ok(Asked::Reset(offsets.collect::<Result<_>>().map_err(malformed)?))
             }
             StatusRequest::CODE => Ok(Asked::Positions(StatusRequest::read(command).map_err(malformed)?.topic)),
             RunningInfoRequest::CODE => RunningInfoRequest::read(command).map_err(malformed).map(|_| Asked::Describe),
@@ -207,7 +207,7 @@ impl Link {
 /// What a request asks for.
 enum Asked {
     MembersChanged,
-    Reset(Arc<str>, Vec<(crate::model::MessageQueue, Offset)>),
+    Reset(Vec<(crate::model::MessageQueue, Offset)>),
     Positions(Arc<str>),
     Describe,
 }

@@ -25,7 +25,7 @@ pub(crate) use encode::{EncodeError, Storing, encode, encode_entry, join_propert
 pub(crate) use error::StoredError;
 pub(crate) use inner::{Entry, entries};
 #[allow(unused_imports, reason = "the broker filters by it, and heartbeats tell it")]
-pub(crate) use tag::{is_wanted, tag_code};
+pub(crate) use tag::is_wanted;
 
 use crate::model::{Chunk, Corruption, Message, MessageQueue, Offset, RawProperties, Record, Source, Span};
 use crate::transport::body::{self, BodyError};

@@ -1,6 +1,7 @@
 //! Bounded reads, shutdown, dropping.
 
 use super::*;
+use crate::clock;
 use crate::consumer::pull::CommitSink;
 use crate::model::{Checkpoint, StopAt};
 use futures_util::{SinkExt, TryStreamExt};
@@ -83,7 +84,7 @@ async fn p9_a_completion_that_never_comes_does_not_hang_a_shutdown() {
     let fake = Fake::new(&[10]);
     let mut consumer = build(subscribed(), &fake).await.unwrap();
     let held = next(&mut consumer).await;
-    let begun = tokio::time::Instant::now();
+    let begun = clock::now();
     let report = consumer.control().shutdown(Duration::from_secs(3)).await;
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert_eq!((report.complete, &report.open[..]), (false, &[(q(0), 1)][..]));

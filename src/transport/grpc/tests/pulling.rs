@@ -124,7 +124,8 @@ async fn offsets_are_asked_for_and_committed() {
         }
         "QueryOffset" => {
             let question = proto::QueryOffsetRequest::decode(question).unwrap();
-            let offset = question.timestamp.map_or(i64::from(question.query_offset_policy) * 100, |time| time.seconds);
+            let offset =
+                question.timestamp.map_or_else(|| i64::from(question.query_offset_policy) * 100, |time| time.seconds);
             vec![send(&proto::QueryOffsetResponse { status: status(20000, ""), offset })]
         }
         _ => Vec::new(),

@@ -3,6 +3,7 @@
 use crate::error::ErrorKind;
 
 /// Requests of clients.
+#[cfg(any(test, feature = "embedded"))]
 pub(crate) const SEND_MESSAGE: i32 = 10;
 /// Never 361: that bypasses the server's authorisation.
 pub(crate) const PULL_MESSAGE: i32 = 11;

@@ -107,6 +107,7 @@ impl<'a> Json<'a> {
     }
 
     /// The truth value, also of a text that is one.
+    #[cfg(any(test, feature = "embedded"))]
     pub(crate) fn as_bool(&self) -> Option<bool> {
         match self {
             Self::Bool(value) => Some(*value),

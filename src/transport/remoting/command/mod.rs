@@ -85,6 +85,7 @@ impl Command {
     }
 
     /// A request that wants no answer.
+    #[cfg(any(test, feature = "embedded"))]
     pub(crate) fn one_way<R: Request>(request: &R) -> Self {
         Self { kind: Kind::OneWay, ..Self::request(request) }
     }

@@ -8,6 +8,7 @@ use crate::transport::remoting::command::heartbeat::{expression_type, read_filte
 use crate::transport::remoting::command::{Command, Payload, Request, code};
 
 /// Stores `commit_offset` with the pull. We never set it: commits are requests of their own, whose answer is looked at.
+#[cfg(any(test, feature = "embedded"))]
 pub(crate) const COMMIT_OFFSET: u32 = 1;
 /// Hold the request while there is nothing.
 pub(crate) const SUSPEND: u32 = 2;
