@@ -14,6 +14,8 @@ use futures::{Sink, Stream};
 use rocketmq_stream::*;
 
 fn common<T: Send + Sync + Unpin + Debug + 'static>() {}
+/// Streams that hold what is under way can be moved to another thread, but not be shared.
+fn movable<T: Send + Unpin + Debug + 'static>() {}
 fn cheap_to_clone<T: Clone>() {}
 fn named<T: Clone + Eq + Hash + Debug>() {}
 fn is_error<T: StdError + Send + Sync + 'static>() {}
@@ -22,6 +24,26 @@ fn is_sink<T: Sink<I, Error = Error> + Send + Unpin, I>() {}
 fn is_future<T: futures::future::FusedFuture<Output = O> + Send + Unpin + 'static, O>() {}
 
 type Source = futures::stream::Pending<Result<(OutboundMessage, u8)>>;
+
+#[test]
+fn what_pulls_can_be_moved_and_all_but_its_streams_shared() {
+    common::<PullConsumerBuilder>();
+    common::<PullControl>();
+    common::<PullEvents>();
+    common::<PullEvent>();
+    common::<QueueLag>();
+    common::<LagWatch>();
+    common::<AssignmentWatch>();
+    common::<PullBatch>();
+    common::<PulledMessage>();
+    common::<MessageBatch>();
+    movable::<CommitSink>();
+    movable::<PullConsumer>();
+    movable::<PulledMessages>();
+    movable::<QueueStreams>();
+    movable::<QueueStream>();
+    movable::<Batches<PulledMessages>>();
+}
 
 #[test]
 fn every_public_type_is_send_sync_unpin_and_debug() {
@@ -128,7 +150,7 @@ fn an_error_is_one_word_and_results_are_small() {
     assert!(size_of::<SendError>() <= 4 * size_of::<usize>());
     assert!(size_of::<AckError>() <= 4 * size_of::<usize>());
     assert!(size_of::<Completion>() <= 4 * size_of::<usize>());
-    assert_eq!(size_of::<Message>(), size_of::<usize>());
+    assert!(size_of::<Message>() <= 2 * size_of::<usize>(), "a pulled one is a place in the chunk of its response");
 }
 
 #[test]
@@ -145,6 +167,12 @@ fn streams_are_fused_and_named() {
     is_stream::<SimpleConsumer, Result<Delivery>>();
     is_stream::<SendWith<Source, u8>, Result<(SendReceipt, u8)>>();
     is_stream::<Events, Event>();
+    is_stream::<PullConsumer, Result<PullBatch>>();
+    is_stream::<PulledMessages, Result<PulledMessage>>();
+    is_stream::<QueueStreams, Result<QueueStream>>();
+    is_stream::<QueueStream, Result<PullBatch>>();
+    is_stream::<PullEvents, PullEvent>();
+    is_stream::<Batches<PulledMessages>, Result<MessageBatch>>();
 }
 
 #[test]

@@ -181,10 +181,34 @@ async fn a_seek_reads_again_and_lag_counts_what_is_not_committed() {
 }
 
 #[tokio::test]
-async fn without_a_name_server_the_error_names_the_setter() {
+async fn sharing_within_the_group_needs_a_name_server_and_the_error_names_the_setter() {
     let broker = Broker::builder().topic(TOPIC, 1).start().await.unwrap();
     let client = Client::builder().access_point(broker.access_point()).build().unwrap();
     let error = etl(&client).build().await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("name_server"), "{error}");
+    broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_server_that_serves_pulls_over_grpc_is_read_without_a_name_server() {
+    let (broker, _) = started(4, 200).await;
+    let client = Client::builder().access_point(broker.access_point()).build().unwrap();
+    let mut consumer = etl(&client).share(0, 1).until(StopAt::Now).build().await.unwrap();
+    let control = consumer.control();
+    assert_eq!(bodies(&mut consumer).await, (0..200).collect::<Vec<_>>());
+    control.flush().await.unwrap();
+    for (queue, next) in control.checkpoint().iter() {
+        assert_eq!(control.committed(queue).await.unwrap(), Some(next));
+    }
+    control.shutdown(Duration::from_secs(5)).await.ignore();
+    broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_serve_pulls_is_told_apart_and_the_error_names_the_setter() {
+    let broker = Broker::builder().topic(TOPIC, 1).grpc_pull(false).start().await.unwrap();
+    let client = Client::builder().access_point(broker.access_point()).build().unwrap();
+    let error = etl(&client).share(0, 1).build().await.unwrap_err();
     assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("name_server"), "{error}");
     broker.shutdown().await;
 }

@@ -24,8 +24,9 @@ use crate::consumer::pull::shared::{CommitAtBrokers, Ends, Shared};
 use crate::consumer::pull::steward::Steward;
 use crate::consumer::pull::{PullConsumer, PullControl};
 use crate::error::{Error, ErrorKind, Operation, Result};
-use crate::model::{ClientKind, ClientSettings, FilterKind, MessageQueue, Route};
+use crate::model::{AccessPoint, ClientKind, ClientSettings, Endpoint, FilterKind, MessageQueue, Route};
 use crate::retry::Backoff;
+use crate::session::Connector;
 use crate::transport::GroupRequest;
 
 /// A session as the consumer needs it: to the brokers, and to the group.
@@ -43,36 +44,77 @@ pub(super) struct Way {
 /// Requests of brokers that may wait; an administrator asks again.
 const ASKED_AT_ONCE: usize = 16;
 
-/// Opens a session and builds the consumer over it. It enters the group only after it has looked who is in it.
+/// Opens a session and builds the consumer over it: remoting when a name server is set, else gRPC.
 pub(super) async fn connect(builder: PullConsumerBuilder, plan: Plan) -> Result<PullConsumer> {
     let connector = Arc::clone(&builder.connector);
-    let Some(name_server) = connector.name_server.as_ref().and_then(|entrance| entrance.endpoints.first().cloned())
-    else {
-        let text =
-            "Apache RocketMQ serves pulls over remoting only: set `name_server` on the client, e.g. `localhost:9876`";
-        return Err(Error::new(ErrorKind::Unsupported, text).during(Operation::Pull).in_group(plan.group));
+    let entrance = |point: &Option<AccessPoint>| point.as_ref().and_then(|point| point.endpoints.first().cloned());
+    let way = match (entrance(&connector.name_server), entrance(&connector.access_point)) {
+        (Some(name_server), _) => over_remoting(&connector, name_server, &plan, builder.build_timeout).await?,
+        (None, Some(_)) if plan.options.is_group => {
+            let text = "queues are shared out within a group over remoting only: set `name_server` on the client, e.g. \
+                        `localhost:9876`, or choose the queues by `share` or `assign`";
+            return Err(unsupported(text, &plan.group));
+        }
+        (None, Some(access_point)) => over_grpc(&connector, access_point, &plan, builder.build_timeout).await?,
+        (None, None) => return Err(Error::config("name_server", "", "is needed here, e.g. `localhost:9876`")),
     };
-    let kept = connector.groups.enter(&plan.group, ClientKind::PullConsumer)?;
-    let settings = ClientSettings {
+    builder.build_over(way, plan).await
+}
+
+fn settings(connector: &Connector, plan: &Plan, group: Option<Arc<str>>) -> ClientSettings {
+    ClientSettings {
         kind: ClientKind::PullConsumer,
         request_timeout: connector.request_timeout(),
-        group: None,
+        group,
         subscriptions: plan.subscriptions.clone(),
         await_duration: None,
         topics: Vec::new(),
-    };
+    }
+}
+
+/// It enters the group only after it has looked who is in it.
+async fn over_remoting(connector: &Connector, name_server: Endpoint, plan: &Plan, limit: Duration) -> Result<Way> {
+    let kept = connector.groups.enter(&plan.group, ClientKind::PullConsumer)?;
     let (asks, requests) = mpsc::channel(ASKED_AT_ONCE);
-    let (session, wire) = connector.open_remoting(settings, Some(asks), builder.build_timeout).await?;
+    let (session, wire) = connector.open_remoting(settings(connector, plan, None), Some(asks), limit).await?;
     session.keep(kept);
     let gate = Arc::new(SessionDirectory::new(session.clone(), &wire, name_server));
-    let way = Way {
+    Ok(Way {
         me: Arc::clone(wire.client_id()),
         directory: Arc::clone(&gate) as _,
         brokers: Arc::new(OverSession::new(session, wire)),
         gate: Some(gate),
         requests,
-    };
-    builder.build_over(way, plan).await
+    })
+}
+
+/// Nobody can be asked who is in the group, and there is no list of members to join.
+async fn over_grpc(connector: &Connector, access_point: Endpoint, plan: &Plan, limit: Duration) -> Result<Way> {
+    let settings = settings(connector, plan, Some(Arc::clone(&plan.group)));
+    let opened = connector.open(settings, limit).await;
+    let (session, wire) = opened.map_err(|error| explain_refusal(error, &plan.group))?;
+    Ok(Way {
+        me: Arc::default(),
+        directory: Arc::new(SessionDirectory::new(session.clone(), &wire, access_point)),
+        brokers: Arc::new(OverSession::new(session, wire)),
+        gate: None,
+        requests: mpsc::channel(1).1,
+    })
+}
+
+/// Apache's proxy knows no pulling clients, and says so in the handshake (protocol.md D.2).
+fn explain_refusal(error: Error, group: &Arc<str>) -> Error {
+    let texts = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+    if !texts.into_iter().any(|error| error.to_string().contains("PULL_CONSUMER")) {
+        return error;
+    }
+    let text = "this server does not serve pulls over gRPC, as Apache RocketMQ's proxy does not: set `name_server` on the \
+                client, e.g. `localhost:9876`";
+    unsupported(text, group).with_source(error)
+}
+
+fn unsupported(text: &str, group: &Arc<str>) -> Error {
+    Error::new(ErrorKind::Unsupported, text).during(Operation::Pull).in_group(Arc::clone(group))
 }
 
 impl PullConsumerBuilder {
