@@ -325,7 +325,25 @@ start_all() {
   await_node namesrv
   for node in $(brokers); do launch_node "$node"; done
   for node in $(brokers); do await_node "$node"; done
-  launch_node proxy
+  start_proxy
+}
+
+# On a busy machine the name server may show the broker a moment after the broker says that it has started; a proxy that
+# asks before ends. So it is started again, twice at most.
+start_proxy() {
+  local try tenths
+  for try in 1 2; do
+    launch_node proxy
+    tenths=0
+    until grep -qi 'startup successfully' "$work/proxy/out" || ! pid_of proxy > /dev/null || [ $tenths -ge 600 ]; do
+      sleep .1
+      tenths=$((tenths + 1))
+    done
+    if pid_of proxy > /dev/null; then break; fi
+    echo "cluster.sh: the proxy ended while starting (try $try); again" >&2
+    sleep 2
+  done
+  pid_of proxy > /dev/null || launch_node proxy
   await_node proxy
 }
 

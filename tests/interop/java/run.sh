@@ -26,11 +26,15 @@ fi
 [ "${1:-}" != build ] || exit 0
 
 main=Interop
+jars="$built/lib/*"
 if [ "${1:-}" = mqadmin ]; then
   main=org.apache.rocketmq.tools.command.MQAdminStartup
   shift
+else
+  # The gRPC client has the protocol's classes of its own inside; the tools bring others of the same name.
+  jars=$(echo "$built"/lib/rocketmq-client-java-*.jar):$jars
 fi
 
 # Both clients write logs below user.home; the two last options keep them short.
 exec java -Duser.home="$built" -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.net.preferIPv4Stack=true \
-  -Drocketmq.log.level=WARN -Drocketmq.log.root.level=WARN -cp "$built/classes:$built/lib/*" "$main" "$@"
+  -Drocketmq.log.level=WARN -Drocketmq.log.root.level=WARN -cp "$built/classes:$jars" "$main" "$@"
