@@ -63,7 +63,14 @@ impl<E> Default for Hub<E> {
 
 impl<E: Clone> Hub<E> {
     pub(crate) fn subscribe(&self) -> EventStream<E> {
-        let (sender, receiver) = mpsc::channel(CAPACITY);
+        self.subscribe_after(None)
+    }
+
+    /// For who must know what is so already: `first` comes before all that happens from now on.
+    pub(crate) fn subscribe_after(&self, first: Option<E>) -> EventStream<E> {
+        let (mut sender, receiver) = mpsc::channel(CAPACITY);
+        // There is room: it is the first.
+        _ = first.map(|first| sender.try_send(first));
         let missed = Arc::new(AtomicU64::new(0));
         let listener = Listener { sender, missed: Arc::clone(&missed) };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(listener);

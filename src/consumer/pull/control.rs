@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::assignment::{Assignment, Watch};
+use crate::assignment::{Assignment, Standing, Watch};
 use crate::checkpoint::Unfinished;
 use crate::clock;
 use crate::consumer::hub::EventStream;
@@ -157,10 +157,14 @@ impl PullControl {
         LagWatch::new(Arc::clone(&self.shared))
     }
 
-    /// What happens beside the messages, from now on. Bounded: a reader that does not keep up misses events, and sees how
-    /// many by [`EventStream::missed`].
+    /// What happens beside the messages, from now on; who has no queue now is told so first. Bounded: a reader that does not
+    /// keep up misses events, and sees how many by [`EventStream::missed`].
     pub fn events(&self) -> PullEvents {
-        self.shared.hub.subscribe()
+        let idle = match self.watch.held().standing {
+            Standing::Idle { members, queues } => Some(PullEvent::Idle { members, queues }),
+            _ => None,
+        };
+        self.shared.hub.subscribe_after(idle)
     }
 
     /// A sink that completes what it is given; closing it makes that durable.
