@@ -16,7 +16,7 @@ use crate::support::{nothing_for, numbered, secs, send_all, take_acked};
 
 /// Every event of the library, with its fields; those of the embedded broker are not its own.
 #[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<(Level, String)>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<(Level, String)>>>);
 
 struct Text(String);
 
@@ -43,13 +43,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Log {
 
 impl Log {
     /// Listens on this thread, which is the whole of a current-thread runtime.
-    fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
+    pub(crate) fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.clone()));
         (log, guard)
     }
 
-    fn lines(&self, least: Level) -> Vec<String> {
+    pub(crate) fn lines(&self, least: Level) -> Vec<String> {
         let lines = self.0.lock().expect("no panic");
         lines.iter().filter(|(level, _)| *level <= least).map(|(_, text)| text.clone()).collect()
     }

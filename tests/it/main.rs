@@ -25,6 +25,7 @@ mod peers;
 mod producer;
 mod proto;
 mod pull;
+mod pull_traps;
 mod shutdown;
 mod stream;
 mod tap;
