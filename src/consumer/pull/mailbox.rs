@@ -80,6 +80,18 @@ impl Mailbox {
         self.post(|mail| mail.is_closed = true);
     }
 
+    /// Shows what a queue's life will be once the reader looks; that one ends because the consumer does is not shown.
+    pub(crate) fn look(&self, mut see: impl FnMut(&MessageQueue, &Life)) {
+        let mail = self.mail();
+        for (queue, change) in &mail.queues {
+            match &change.life {
+                Some(Life::End) if mail.is_closed => {}
+                Some(life) => see(queue, life),
+                None => {}
+            }
+        }
+    }
+
     /// Takes what is new; the reader is woken when there is more.
     pub(crate) fn take(&self, cx: &Context<'_>) -> Mail {
         self.reader.register(cx.waker());

@@ -98,13 +98,36 @@ impl Reader {
         self.is_done
     }
 
-    /// First offset of each queue that is not yet handed out.
+    /// First offset of each queue that is not yet handed out. What was ordered since the last poll counts: nothing more is
+    /// handed out before it is done.
     pub(crate) fn positions(&self) -> Checkpoint {
-        self.planner.positions()
+        let mut positions = self.planner.positions();
+        self.look_ahead(|queue, place| match place {
+            Some(at) => _ = positions.set(queue.clone(), at),
+            None => _ = positions.remove(queue),
+        });
+        positions
     }
 
     pub(crate) fn position(&self, queue: &MessageQueue) -> Option<Offset> {
-        self.planner.position(queue)
+        let mut position = self.planner.position(queue);
+        self.look_ahead(|its, place| {
+            if its == queue {
+                position = place;
+            }
+        });
+        position
+    }
+
+    fn look_ahead(&self, mut see: impl FnMut(&MessageQueue, Option<Offset>)) {
+        if self.is_done {
+            return;
+        }
+        self.mailbox.look(|queue, life| match life {
+            Life::Begin(start, ledger) if self.is_newer(ledger) => see(queue, Some(start.at)),
+            Life::Begin(..) => {}
+            Life::End => see(queue, None),
+        });
     }
 
     /// The next batch; `None` when all is read, or the consumer was shut down. An error comes once.
