@@ -210,6 +210,11 @@ impl PullConsumerBuilder {
             let rule = "is needed: say where to begin, e.g. StartFrom::committed_or_earliest()";
             Error::config("start_from", "", rule)
         })?;
+        if let StartFrom::Checkpoint(checkpoint) = &start {
+            checkpoint
+                .check(subscriptions.iter().map(|one| &*one.topic))
+                .map_err(|error| error.in_group(group.shared()))?;
+        }
         let options = Options {
             planner: planner::Options {
                 messages: self.max_buffered_messages,
