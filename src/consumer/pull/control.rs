@@ -59,7 +59,7 @@ impl PullControl {
     /// The assignment as a watch.
     #[must_use]
     pub fn assignments(&self) -> AssignmentWatch {
-        AssignmentWatch(self.watch.clone())
+        AssignmentWatch { last: self.watch.held().assignment, watch: self.watch.clone() }
     }
 
     /// Hands nothing out of a queue, and pulls nothing for it, until it is resumed, or begins anew.
@@ -197,18 +197,28 @@ impl fmt::Debug for PullControl {
 
 /// The assignment of a consumer, as it is now and as it becomes.
 #[derive(Debug, Clone)]
-pub struct AssignmentWatch(Watch);
+pub struct AssignmentWatch {
+    watch: Watch,
+    last: Assignment,
+}
 
 impl AssignmentWatch {
     /// What is assigned now.
     #[must_use]
     pub fn current(&self) -> Assignment {
-        self.0.held().assignment
+        self.watch.held().assignment
     }
 
-    /// The next assignment; `None` when there will be none. Cancel safe.
+    /// The next assignment that is not the one this watch was made with, or told last; `None` when there will be none.
+    /// Cancel safe.
     pub async fn changed(&mut self) -> Option<Assignment> {
-        Some(self.0.changed().await?.assignment)
+        loop {
+            let next = self.watch.changed().await?.assignment;
+            if next != self.last {
+                self.last = next.clone();
+                return Some(next);
+            }
+        }
     }
 }
 
