@@ -20,7 +20,7 @@ use crate::transport::grpc::convert::{
 use crate::transport::grpc::failure::{failed, no_answer};
 use crate::transport::grpc::receive::FRAME_GAP;
 use crate::transport::grpc::rpc::{method, ready};
-use crate::transport::{Call, GroupProfile, PullRequest, Pulled, Pulling, QueueBound};
+use crate::transport::{Call, GroupProfile, PullOutcome, PullRequest, Pulled, Pulling, QueueBound};
 
 /// A broker looks every 5 s whether a held request is over, so that it may hold it longer by so much (trap P25).
 const SUSPEND_TICK: Duration = Duration::from_secs(5);
@@ -68,6 +68,21 @@ impl GrpcWire {
         }
     }
 
+    /// A server says alike that an offset is out of range and that an administrator has reset the group: it is a reset when
+    /// the offset is in range (trap P29). What is out of range is told with the range.
+    async fn pull_and_judge(&self, at: &Endpoint, request: &PullRequest) -> Result<Pulled> {
+        let pulled = self.pull_once(at, request).await?;
+        if pulled.outcome != PullOutcome::OutOfRange {
+            return Ok(pulled);
+        }
+        let min = self.bound(at, &request.queue, QueueBound::Min).await?;
+        let max = self.bound(at, &request.queue, QueueBound::Max).await?;
+        let is_there = min <= request.offset && request.offset <= max;
+        let outcome =
+            if is_there && pulled.next_offset != request.offset { PullOutcome::Reset } else { pulled.outcome };
+        Ok(Pulled { outcome, min_offset: Some(min), max_offset: Some(max), ..pulled })
+    }
+
     fn pulled_reading(&self, queue: &MessageQueue) -> Reading {
         Reading {
             topic: Arc::clone(queue.shared_topic()),
@@ -92,7 +107,7 @@ impl GrpcWire {
 
 impl Pulling for GrpcWire {
     fn pull<'a>(&'a self, at: &'a Endpoint, request: &'a PullRequest) -> Call<'a, Pulled> {
-        Box::pin(async move { self.pull_once(at, request).await.map_err(use_name_server) })
+        Box::pin(async move { self.pull_and_judge(at, request).await.map_err(use_name_server) })
     }
 
     fn committed<'a>(

@@ -78,10 +78,28 @@ async fn a_pull_is_one_answer_in_whatever_order_its_frames_come() {
 #[tokio::test]
 async fn p5_an_offset_out_of_range_is_an_answer_with_the_servers_correction() {
     let tasks = TaskGroup::new();
-    let steps = |_: &str, _: &_, _| vec![frame(Content::NextOffset(40)), told(40019)];
-    let endpoint = serve(&tasks, steps).await;
+    let endpoint = serve(&tasks, |method, _, question| moved_to_40(method, question, 30)).await;
     let pulled = soon(wire(config()).pull(&endpoint, &request(7))).await.unwrap();
     assert_eq!((pulled.next_offset, pulled.outcome), (Offset::new(40), PullOutcome::OutOfRange));
+    assert_eq!((pulled.min_offset, pulled.max_offset), (Some(Offset::new(30)), Some(Offset::new(90))));
+}
+
+#[tokio::test]
+async fn p29_a_correction_of_an_offset_that_is_there_is_a_reset() {
+    let tasks = TaskGroup::new();
+    let endpoint = serve(&tasks, |method, _, question| moved_to_40(method, question, 7)).await;
+    let pulled = soon(wire(config()).pull(&endpoint, &request(7))).await.unwrap();
+    assert_eq!((pulled.next_offset, pulled.outcome), (Offset::new(40), PullOutcome::Reset));
+}
+
+/// A server whose pulls are sent on to 40; its queue begins at `min`, and ends at 90.
+fn moved_to_40(method: &str, question: bytes::Bytes, min: i64) -> Vec<Step> {
+    if method == "PullMessage" {
+        return vec![frame(Content::NextOffset(40)), told(40019)];
+    }
+    let policy = proto::QueryOffsetRequest::decode(question).unwrap().query_offset_policy();
+    let offset = if policy == proto::QueryOffsetPolicy::Beginning { min } else { 90 };
+    vec![send(&proto::QueryOffsetResponse { status: status(20000, ""), offset })]
 }
 
 #[tokio::test]
