@@ -24,9 +24,13 @@ const CREATE_GROUP: i32 = 200;
 const DELETE_GROUP: i32 = 207;
 const DELETE_TOPIC_IN_BROKER: i32 = 215;
 const DELETE_TOPIC_IN_NAME_SERVER: i32 = 216;
+const RESET_OFFSET: i32 = 222;
+const SEND_MESSAGE: i32 = 310;
 
 const QUERY_NOT_FOUND: i32 = 22;
 const TOPIC_NOT_EXIST: i32 = 17;
+/// The request was not acted on.
+const SYSTEM_BUSY: i32 = 2;
 
 /// MQVersion of 5.5.0; from 401 on, servers write routes as standard JSON.
 const VERSION: i32 = 513;
@@ -124,6 +128,37 @@ impl<'a> Group<'a> {
             config["attributes"] = json!({ "+lite.bind.topic": topic });
         }
         config
+    }
+}
+
+/// A message for one queue, as it travels.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outgoing {
+    pub(crate) body: Vec<u8>,
+    /// `TAGS`, `KEYS` and `UNIQ_KEY` are RocketMQ's own.
+    pub(crate) properties: Vec<(String, String)>,
+    /// 1: the body is compressed; 0x100, 0x200, 0x300 beside it: by lz4, zstd, zlib.
+    pub(crate) sys_flag: i32,
+}
+
+impl Outgoing {
+    fn fields(&self, topic: &str, queue: u32) -> BTreeMap<&'static str, String> {
+        let properties = self.properties.iter().map(|(name, value)| format!("{name}\u{1}{value}\u{2}"));
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        BTreeMap::from([
+            ("a", "fixtures".to_owned()),
+            ("b", topic.to_owned()),
+            ("c", "TBW102".to_owned()),
+            ("d", "4".to_owned()),
+            ("e", queue.to_string()),
+            ("f", self.sys_flag.to_string()),
+            ("g", now.as_millis().to_string()),
+            ("h", "0".to_owned()),
+            ("i", properties.collect()),
+            ("j", "0".to_owned()),
+            ("k", "false".to_owned()),
+            ("m", "false".to_owned()),
+        ])
     }
 }
 
@@ -237,6 +272,43 @@ impl Admin {
         offset.map_err(|e| e.while_trying(&format!("read the maximum offset of {topic}:{id}")))
     }
 
+    /// Stores messages in one queue, one after the other over one connection; their offsets.
+    pub(crate) fn send(&self, topic: &str, queue: &Queue, messages: &[Outgoing]) -> Result<Vec<i64>> {
+        let what = format!("send to {topic}:{}", queue.id);
+        let failed = |e: io::Error| AdminError(format!("{what}: {}: {e}", queue.broker));
+        let mut stream = connect(queue.broker).map_err(failed)?;
+        let mut offsets = Vec::with_capacity(messages.len());
+        for message in messages {
+            let fields = message.fields(topic, queue.id);
+            let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let answer = loop {
+                let answer = ask(&mut stream, queue.broker, SEND_MESSAGE, &fields, &message.body).map_err(failed)?;
+                if answer.code != SYSTEM_BUSY {
+                    break answer;
+                }
+                thread::sleep(POLL_PAUSE);
+            };
+            let offset = answer.ok().and_then(|answer| answer.number("queueOffset"));
+            offsets.push(offset.map_err(|e| e.while_trying(&what))?);
+        }
+        Ok(offsets)
+    }
+
+    /// Resets the group in one queue, as `mqadmin resetOffsetByTime` does in all: its next pull is told.
+    pub(crate) fn reset_offset(&self, group: &str, topic: &str, queue: &Queue, to: i64) -> Result<()> {
+        let (id, to) = (queue.id.to_string(), to.to_string());
+        let fields = [
+            ("group", group),
+            ("topic", topic),
+            ("queueId", &id),
+            ("offset", &to),
+            ("timestamp", "0"),
+            ("isForce", "true"),
+        ];
+        let answer = call(queue.broker, RESET_OFFSET, &fields, b"").and_then(Answer::ok);
+        answer.map(drop).map_err(|e| e.while_trying(&format!("reset group {group} on {topic}:{id}")))
+    }
+
     /// The readable queues of the topic as the name server knows them; none for an unknown topic.
     pub(crate) fn queues(&self, topic: &str) -> Result<Vec<Queue>> {
         queues_at(self.name_server, topic).map_err(|e| e.while_trying(&format!("look up topic {topic}")))
@@ -345,13 +417,28 @@ fn call(server: SocketAddr, code: i32, fields: &[(&str, &str)], body: &[u8]) -> 
     exchange(server, code, fields, body).map_err(|e| AdminError(format!("request {code} to {server}: {e}")))
 }
 
-fn exchange(server: SocketAddr, code: i32, fields: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&server, ANSWER_TIMEOUT)?;
+fn connect(server: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&server, ANSWER_TIMEOUT)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn exchange(server: SocketAddr, code: i32, fields: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
+    ask(&mut connect(server)?, server, code, fields, body)
+}
+
+/// One request at a time on a connection, so the next answer is its own.
+fn ask(
+    stream: &mut TcpStream,
+    server: SocketAddr,
+    code: i32,
+    fields: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
     stream.write_all(&request(code, fields, body)?)?;
     loop {
-        let (header, body) = read_frame(&mut stream)?;
+        let (header, body) = read_frame(stream)?;
         // Servers send requests of their own over any connection; nobody here has an answer for them.
         let is_response = header["flag"].as_i64().is_some_and(|flag| flag & 1 == 1);
         if is_response {

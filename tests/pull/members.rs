@@ -1,0 +1,162 @@
+//! Members of one group share its queues.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+
+use futures::prelude::*;
+use rocketmq_stream::{
+    Client, ErrorKind, Filter, MessageQueue, PullConsumer, PullConsumerBuilder, PullEvent, StartFrom,
+};
+
+use crate::cluster::Cluster;
+use crate::queues::{held, read_both};
+use crate::support::{PATIENCE, eventually, secs, within};
+use crate::tape::{Tape, event, sorted};
+
+fn member(client: &Client, group: &str, topic: &str) -> PullConsumerBuilder {
+    let builder = client.pull_consumer(group).subscribe(topic, Filter::all());
+    builder.start_from(StartFrom::committed_or_earliest()).build_timeout(secs(60)).commit_interval(secs(1))
+}
+
+/// Over gRPC nobody keeps a list of members: the error says what to set, and what else can be done.
+async fn cannot_share(cluster: &Cluster) -> bool {
+    if cluster.shares() {
+        return false;
+    }
+    let (topic, group) = (cluster.topic(1).await, cluster.group().await);
+    let error = member(&cluster.client(), &group, &topic).build().await.expect_err("not this way");
+    assert_eq!((error.kind(), error.group()), (ErrorKind::Unsupported, Some(&*group)));
+    let text = error.to_string();
+    assert!(["name_server", "share", "assign"].iter().all(|word| text.contains(word)), "{text}");
+    true
+}
+
+/// Polls all while it waits, as a member that works does. Nothing is there to be read.
+async fn while_polled<T>(consumers: &mut [PullConsumer], wait: impl Future<Output = T>) -> T {
+    let polls = future::select_all(consumers.iter_mut().map(|consumer| consumer.next()));
+    tokio::select! {
+        (item, who, _) = polls => panic!("member {who} read {item:?}"),
+        done = wait => done,
+    }
+}
+
+/// Every queue has one holder, and the sizes of the shares are these.
+async fn settled(consumers: &mut [PullConsumer], sizes: &[usize], what: &str) {
+    let controls: Vec<_> = consumers.iter().map(PullConsumer::control).collect();
+    let is_settled = move || {
+        let shares: Vec<BTreeSet<MessageQueue>> =
+            controls.iter().map(|one| one.assignment().iter().map(|(queue, _)| queue.clone()).collect()).collect();
+        let mut found: Vec<usize> = shares.iter().map(BTreeSet::len).collect();
+        found.sort_unstable();
+        let all: BTreeSet<MessageQueue> = shares.into_iter().flatten().collect();
+        found == sizes && all.len() == sizes.iter().sum::<usize>()
+    };
+    while_polled(consumers, eventually(secs(90), format!("{what}: shares of {sizes:?}"), is_settled)).await;
+}
+
+pub(crate) async fn p19_two_members_share_the_queues_and_the_one_that_stays_takes_over(cluster: &Cluster) {
+    if cannot_share(cluster).await {
+        return;
+    }
+    let (topic, group) = (cluster.topic(2).await, cluster.group().await);
+    let client = cluster.client(); // both in one client
+    let mut members = vec![member(&client, &group, &topic).build().await.expect("build")];
+    settled(&mut members, &[4], "alone").await;
+    members.push(member(&client, &group, &topic).build().await.expect("build"));
+    settled(&mut members, &[2, 2], "two").await;
+
+    let stored = cluster.fill(&topic, 20).await;
+    let mut tapes = [Tape::default(), Tape::default()];
+    read_both(&mut members, &mut tapes, stored.len()).await;
+    let both = [&*tapes[0].read, &*tapes[1].read].concat();
+    assert_eq!(sorted(&both), sorted(&stored), "each was read once");
+    for (tape, queues) in tapes.iter().zip(held(&members)) {
+        assert!(tape.read.iter().all(|one| queues.contains(&one.queue)), "each reads its own");
+        assert!(!tape.read.is_empty());
+    }
+
+    let leaver = members.pop().expect("two");
+    assert!(within(PATIENCE, "shutdown", leaver.control().shutdown(secs(30))).await.complete);
+    drop(leaver);
+    settled(&mut members, &[4], "alone again").await;
+    let more = cluster.fill(&topic, 10).await;
+    let mut tape = [Tape::default()];
+    read_both(&mut members, &mut tape, more.len()).await;
+    assert_eq!(tape[0].all(), sorted(&more), "what the other had committed does not come again");
+}
+
+pub(crate) async fn p19_three_members_share_uneven_queues_and_a_fourth_waits_quietly(cluster: &Cluster) {
+    if cannot_share(cluster).await {
+        return;
+    }
+    let (topic, group) = (cluster.topic(2).await, cluster.group().await);
+    let mut members = Vec::new();
+    for _ in 0..3 {
+        members.push(member(&cluster.client(), &group, &topic).build().await.expect("build"));
+    }
+    settled(&mut members, &[1, 1, 2], "three").await;
+    members.push(member(&cluster.client(), &group, &topic).build().await.expect("build"));
+    settled(&mut members, &[1, 1, 1, 1], "four").await;
+    let mut events: Vec<_> = members.iter().map(|one| one.control().events()).collect();
+    members.push(member(&cluster.client(), &group, &topic).build().await.expect("build"));
+    events.push(members[4].control().events());
+    settled(&mut members, &[0, 1, 1, 1, 1], "five").await;
+    let idle = members.iter().position(|one| one.control().assignment().is_empty()).expect("one has none");
+    if idle != 4 {
+        // Who was idle from the start tells nothing new.
+        let told = event(&mut events[idle], "that there is no queue", |event| match event {
+            PullEvent::Idle { members, queues } => Some((members, queues)),
+            _ => None,
+        });
+        assert_eq!(told.await, (5, 4));
+    }
+    let stored = cluster.fill(&topic, 10).await;
+    let mut tapes: Vec<Tape> = members.iter().map(|_| Tape::default()).collect();
+    read_both(&mut members, &mut tapes, stored.len()).await;
+    let all: Vec<_> = tapes.iter().flat_map(|tape| tape.read.clone()).collect();
+    assert_eq!(sorted(&all), sorted(&stored));
+    assert!(tapes[idle].read.is_empty(), "it waits");
+
+    let leaver = members.remove((idle + 1) % 5);
+    assert!(within(PATIENCE, "shutdown", leaver.control().shutdown(secs(30))).await.complete);
+    settled(&mut members, &[1, 1, 1, 1], "the idle one has taken over").await;
+}
+
+pub(crate) async fn p19_a_queue_that_appears_later_has_one_reader_in_the_group(cluster: &Cluster) {
+    if cannot_share(cluster).await {
+        return;
+    }
+    let (topic, group) = (cluster.topic(1).await, cluster.group().await);
+    let mut members = Vec::new();
+    for _ in 0..2 {
+        let builder = member(&cluster.client(), &group, &topic).start_from(StartFrom::Latest);
+        members.push(builder.build().await.expect("build"));
+    }
+    settled(&mut members, &[1, 1], "two").await;
+    cluster.grow(&topic, 3).await;
+    let stored = cluster.fill(&topic, 5).await;
+    let mut tapes = [Tape::default(), Tape::default()];
+    read_both(&mut members, &mut tapes, stored.len()).await;
+    settled(&mut members, &[3, 3], "two with more queues").await;
+    let more = cluster.fill(&topic, 5).await;
+    read_both(&mut members, &mut tapes, stored.len() + more.len()).await;
+    let both = [&*tapes[0].read, &*tapes[1].read].concat();
+    assert_eq!(sorted(&both), sorted(&[stored, more].concat()), "none was skipped, none was read twice");
+}
+
+pub(crate) async fn p27_members_hand_no_queue_to_who_assigns_or_shares(cluster: &Cluster) {
+    if cannot_share(cluster).await {
+        return;
+    }
+    let (topic, group) = (cluster.topic(2).await, cluster.group().await);
+    let mut members = vec![member(&cluster.client(), &group, &topic).build().await.expect("build")];
+    settled(&mut members, &[4], "alone").await;
+    let queues = cluster.queues(&topic).await;
+    let aside = cluster.pulling(&group).assign([queues[0].clone()]).build().await.expect("build");
+    let numbered = cluster.reading(&group, &topic).build().await.expect("build");
+    let mut assignments = members[0].control().assignments();
+    // Longer than a round of the sharing takes.
+    let moved = while_polled(&mut members, tokio::time::timeout(secs(25), assignments.changed())).await;
+    assert!(moved.is_err(), "the member lost queues: {moved:?}");
+    assert_eq!((aside.control().assignment().len(), numbered.control().assignment().len()), (1, 4));
+}
