@@ -2,7 +2,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]
 
 mod assignment;
-#[allow(dead_code, reason = "its tests look at single queues, which the pull consumer gives up many at a time")]
 mod checkpoint;
 mod client;
 mod clock;

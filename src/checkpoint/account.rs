@@ -186,19 +186,8 @@ impl QueueLedger {
         }
     }
 
-    /// Nothing more is handed out; what was handed out may finish (trap P8).
-    pub(crate) fn revoke(&self) {
-        self.0.queue.revoke();
-    }
-
-    /// Later completions are refused, counted and reported (trap P7). Returns the low mark that was reached; `None` when
-    /// it was fenced before.
-    pub(crate) fn fence(&self) -> Option<Offset> {
-        self.fence_within().map(|fenced| fenced.low_mark)
-    }
-
-    /// As [`fence`](Self::fence), for who holds a lock.
-    pub(super) fn fence_within(&self) -> Option<Fenced> {
+    /// Later completions are refused, counted and reported (trap P7). `None` when it was fenced before.
+    pub(super) fn fence(&self) -> Option<Fenced> {
         self.0.queue.fence()
     }
 

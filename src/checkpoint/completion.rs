@@ -120,11 +120,6 @@ impl Completion {
         }
     }
 
-    /// The first `pieces`, which end before `boundary`, and the rest.
-    pub(crate) fn split_at(mut self, pieces: u32, boundary: Offset) -> (Self, Self) {
-        (self.take_first(pieces, boundary), self)
-    }
-
     fn from_parts(mut parts: Vec<Self>) -> Self {
         match parts.pop() {
             Some(only) if parts.is_empty() => only,

@@ -122,7 +122,7 @@ impl Desk {
         self.with(|book| {
             let mut last = Checkpoint::new();
             for queue in queues {
-                let Some(now_fenced) = queue.fence_within() else { continue };
+                let Some(now_fenced) = queue.fence() else { continue };
                 if self.mode != CommitMode::Manual {
                     book.want(queue.queue(), queue.epoch(), now_fenced.low_mark);
                     last.set(queue.queue().clone(), now_fenced.low_mark);
@@ -138,7 +138,7 @@ impl Desk {
         let mut fenced = Vec::new();
         self.with(|book| {
             for queue in queues {
-                fenced.extend(queue.fence_within());
+                fenced.extend(queue.fence());
                 book.forget(queue.queue(), queue.epoch());
             }
         });

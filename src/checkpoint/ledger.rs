@@ -122,12 +122,6 @@ impl Ledger {
         owned.into_iter().map(|queue| QueueLedger::new(queue, Arc::clone(&self.0))).collect()
     }
 
-    /// Later completions of this queue are refused, counted and reported (trap P7). Returns the low mark that it reached;
-    /// `None` when it was not ours.
-    pub(crate) fn fence(&self, queue: &MessageQueue) -> Option<Offset> {
-        self.shared().owned(queue)?.fence().map(|fenced| fenced.low_mark)
-    }
-
     /// What was completed: for each queue that is owned, the first offset that is not.
     pub(crate) fn checkpoint(&self) -> Checkpoint {
         self.shared().marks().into_iter().map(|mark| (mark.queue, mark.low_mark)).collect()

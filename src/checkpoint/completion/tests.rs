@@ -91,14 +91,15 @@ fn it_splits_anywhere_and_each_half_is_its_own() {
     let ledger = Told::default().ledger();
     let queue_ledger = begin(&ledger, 1, 0, 10);
     // Messages at 10, 14 and 15.
-    let whole = queue_ledger.hand_out([11, 15, 16].map(offset), crate::clock::now()).expect("handed out");
-    let (left, right) = whole.split_at(2, offset(15));
+    let mut right = queue_ledger.hand_out([11, 15, 16].map(offset), crate::clock::now()).expect("handed out");
+    let left = right.take_first(2, offset(15));
     assert_eq!((left.range(), right.range()), (Some(offset(10)..offset(15)), Some(offset(15)..offset(16))));
     right.complete();
     assert_eq!(ledger.checkpoint(), positions([(1, 10)]));
     left.complete();
     assert_eq!(ledger.checkpoint(), positions([(1, 16)]));
-    let (all, none) = hand_out(&queue_ledger, 3).split_at(3, offset(19));
+    let mut none = hand_out(&queue_ledger, 3);
+    let all = none.take_first(3, offset(19));
     drop(none);
     all.complete();
     assert_eq!((ledger.checkpoint(), ledger.stats().dropped), (positions([(1, 19)]), 0));
@@ -108,8 +109,8 @@ fn it_splits_anywhere_and_each_half_is_its_own() {
 fn a_merged_one_splits_into_halves_that_complete_it_together() {
     let ledger = Told::default().ledger();
     let (one, two) = (begin(&ledger, 1, 0, 0), begin(&ledger, 2, 0, 0));
-    let merged: Completion = [hand_out(&one, 2), hand_out(&two, 2)].into_iter().collect();
-    let (left, right) = merged.split_at(1, offset(1));
+    let mut right: Completion = [hand_out(&one, 2), hand_out(&two, 2)].into_iter().collect();
+    let left = right.take_first(1, offset(1));
     left.complete();
     assert_eq!(ledger.checkpoint(), positions([(1, 0), (2, 0)]));
     right.complete();
