@@ -355,3 +355,79 @@ impl LostSignal {
         self.with(|watchers| watchers.fired)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One who watches a signal.
+    #[derive(Default)]
+    struct Watcher {
+        number: u64,
+        woken: Arc<Woken>,
+    }
+
+    impl Watcher {
+        fn poll(&mut self, signal: &LostSignal) -> Poll<()> {
+            signal.poll(&mut self.number, &Arc::clone(&self.woken).into())
+        }
+
+        fn times_woken(&self) -> usize {
+            self.woken.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn waiting(signal: &LostSignal) -> usize {
+        signal.with(|watchers| watchers.wakers.len())
+    }
+
+    #[test]
+    fn each_who_watches_a_lease_is_woken_once_when_it_is_lost() {
+        let signal = LostSignal::default();
+        let (mut first, mut second) = (Watcher::default(), Watcher::default());
+        for _ in 0..3 {
+            assert!(first.poll(&signal).is_pending() && second.poll(&signal).is_pending());
+        }
+        assert!(!signal.has_fired());
+        assert_eq!(waiting(&signal), 2, "however often they ask");
+        signal.fire();
+        assert!(signal.has_fired());
+        assert_eq!((first.times_woken(), second.times_woken()), (1, 1));
+        let mut late = Watcher::default();
+        assert!(first.poll(&signal).is_ready() && late.poll(&signal).is_ready());
+    }
+
+    #[test]
+    fn a_watcher_that_moved_to_another_task_is_woken_there() {
+        let signal = LostSignal::default();
+        let mut watcher = Watcher::default();
+        assert!(watcher.poll(&signal).is_pending());
+        let before = std::mem::take(&mut watcher.woken);
+        assert!(watcher.poll(&signal).is_pending());
+        signal.fire();
+        assert_eq!((before.0.load(Ordering::Relaxed), watcher.times_woken()), (0, 1));
+    }
+
+    #[test]
+    fn a_watcher_that_is_gone_is_forgotten_and_the_others_are_not() {
+        let signal = LostSignal::default();
+        let (mut gone, mut stays) = (Watcher::default(), Watcher::default());
+        assert!(gone.poll(&signal).is_pending() && stays.poll(&signal).is_pending());
+        signal.forget(gone.number);
+        assert_eq!(waiting(&signal), 1);
+        signal.fire();
+        assert_eq!((gone.times_woken(), stays.times_woken()), (0, 1));
+    }
+}

@@ -94,14 +94,6 @@ impl Lanes {
             self.ready.push_back(id);
         }
     }
-
-    pub(super) fn clear(&mut self) {
-        self.ready.clear();
-        for lane in &mut self.lanes {
-            lane.queue.clear();
-            lane.listed = false;
-        }
-    }
 }
 
 /// Requests for one message each. Renewals and extensions go first: they have a date to keep.
@@ -123,11 +115,6 @@ impl Singles {
 
     pub(super) fn ended(&mut self) {
         self.in_flight -= 1;
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.changes.clear();
-        self.settlements.clear();
     }
 }
 

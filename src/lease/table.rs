@@ -231,11 +231,10 @@ impl Table {
         self.keeper_wakes_at
     }
 
-    /// What was not sent is answered with `Closed`, what was sent with `Unknown`; nothing is sent any more.
+    /// What was not sent is answered with `Closed`, what was sent with `Unknown`; nothing is sent any more: what stands in
+    /// the queues has its answer, and is passed over.
     pub(crate) fn close(&mut self) {
         self.closed = true;
-        self.lanes.clear();
-        self.singles.clear();
         self.timers.clear();
         for id in self.leases.ids() {
             self.close_lease(id);

@@ -1,7 +1,7 @@
 //! The table by itself: no runtime, time is a number.
 
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::error::{AckError, Error, ErrorKind, Result};
@@ -49,13 +49,17 @@ impl Case {
     }
 
     fn lease_from(&mut self, origin: &Arc<Origin>, renewal: Renewal) -> SlotId {
+        self.lease_for(origin, s(30), renewal)
+    }
+
+    fn lease_for(&mut self, origin: &Arc<Origin>, invisible: Duration, renewal: Renewal) -> SlotId {
         self.count += 1;
         self.table.register(Grant {
             origin,
             held: Held::new(&format!("m{}", self.count), &self.count.to_string()),
             delivery_attempt: 3,
             leased_at: self.now,
-            invisible: s(30),
+            invisible,
             renewal,
         })
     }
@@ -86,6 +90,14 @@ impl Case {
     fn quiet(&mut self) {
         let next = self.next();
         assert!(next.is_none(), "nothing is due, but {next:?}");
+    }
+
+    /// Grants what renewals are due; nothing else is.
+    fn quiet_but_for_renewals(&mut self) {
+        while let Some(work) = self.next() {
+            let Work::Change(single, _) = work else { panic!("only renewals are due, not {work:?}") };
+            self.changed(&single, Ok("renewed"));
+        }
     }
 
     fn acked(&mut self, batch: &AckBatch, result: Result<Vec<Result<()>>>) {
@@ -334,6 +346,19 @@ fn r6_a_renewed_lease_is_settled_by_its_new_handle() {
 }
 
 #[test]
+fn a_renewal_comes_a_third_of_the_span_before_the_end_but_three_seconds_or_half_of_a_short_span() {
+    for (span, renewed_at) in [(s(60), s(40)), (s(9), s(6)), (s(7), s(4)), (s(4), s(2)), (s(1), s(1) / 2)] {
+        let mut case = Case::new();
+        let origin = Arc::clone(&case.origin);
+        let id = case.lease_for(&origin, span, Renewal::Client);
+        assert_eq!(case.wakes_in(), Some(renewed_at), "of {span:?}");
+        let lease = case.table.leases.get(id).expect("held");
+        assert!(!lease.renewal_is_due(case.start + renewed_at - Duration::from_millis(1)));
+        assert!(lease.renewal_is_due(case.start + renewed_at));
+    }
+}
+
+#[test]
 fn an_ack_during_a_renewal_waits_for_the_new_handle() {
     let mut case = Case::new();
     let id = case.lease(Renewal::Client);
@@ -418,7 +443,9 @@ fn r18_after_a_lost_renewal_nothing_is_changed_by_that_handle_and_an_ack_stays_u
     assert_eq!(case.answer(ids[1]), Some(Err(AckError::Unknown)));
     assert_eq!(case.answer(ids[2]), Some(Err(AckError::Unknown)));
     case.at(30).quiet();
-    assert_eq!(case.table.stats().lost, 1, "trust ends with the old deadline");
+    let stats = case.table.stats();
+    assert_eq!(stats.unknown, 3);
+    assert_eq!(stats.lost, 1, "trust ends with the old deadline");
 }
 
 #[test]
@@ -709,6 +736,37 @@ fn single_requests_are_bounded_and_renewals_go_first() {
 
 // ---- answers, close, memory
 
+struct Silent;
+
+impl Wake for Silent {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn the_answer_wakes_who_polled_last_and_the_waker_before_is_dropped_outside_the_lock() {
+    let mut case = Case::new();
+    let id = case.lease(Renewal::Off);
+    let ticket = case.table.extend(id, s(60));
+    let (extension, _) = case.change();
+    case.settle(id, Action::Ack);
+    for slot in [Slot::Extension(ticket), Slot::Lease(id)] {
+        let (before, last) = (Waker::from(Arc::new(Silent)), Waker::from(Arc::new(Silent)));
+        let _ = case.effects();
+        assert!(case.table.poll_answer(slot, &before).is_pending());
+        assert!(case.table.poll_answer(slot, &before).is_pending());
+        assert!(case.effects().spent.is_empty(), "one that is known is kept");
+        assert!(case.table.poll_answer(slot, &last).is_pending());
+        assert!(matches!(&case.effects().spent[..], [spent] if spent.will_wake(&before)));
+        if let Slot::Extension(_) = slot {
+            case.changed(&extension, Ok("1b"));
+        } else {
+            let batch = case.acks();
+            case.acked(&batch, Ok(vec![Ok(())]));
+        }
+        assert!(matches!(&case.effects().wakers[..], [woken] if woken.will_wake(&last)));
+    }
+}
+
 #[test]
 fn e4_a_dropped_settled_takes_nothing_back_and_leaks_nothing() {
     let mut case = Case::new();
@@ -752,6 +810,7 @@ fn close_answers_what_is_queued_and_what_is_under_way_and_all_that_comes_later()
     assert_eq!(case.answer(ids[3]), Some(Err(AckError::Closed)));
     case.effects().lost.iter().for_each(|signal| signal.fire());
     assert!(signal.has_fired(), "whoever works on a message is told that it is no longer ours");
+    assert_eq!(case.wakes_in(), None);
     let late = case.lease(Renewal::Client);
     case.table.abandon(late);
     case.table.abandon(ids[4]);
@@ -761,8 +820,74 @@ fn close_answers_what_is_queued_and_what_is_under_way_and_all_that_comes_later()
 }
 
 #[test]
+fn a_lease_is_watched_after_its_loss_too() {
+    let mut case = Case::new();
+    let (lost, held) = (case.lease(Renewal::Off), case.lease(Renewal::Client));
+    assert!(!case.table.has_lost());
+    case.at(29).quiet_but_for_renewals();
+    assert!(!case.table.has_lost(), "none is lost");
+    case.at(30).quiet_but_for_renewals();
+    assert!(case.table.has_lost() && case.table.is_lost(lost) && !case.table.is_lost(held));
+    let _ = case.effects();
+    let _ = case.table.lost_signal(held);
+    assert!(case.effects().lost.is_empty());
+    let signal = case.table.lost_signal(lost);
+    assert!(matches!(&case.effects().lost[..], [told] if Arc::ptr_eq(told, &signal)), "it fires at once");
+}
+
+#[test]
+fn after_the_close_every_lease_counts_as_lost() {
+    let mut case = Case::new();
+    let id = case.lease(Renewal::Client);
+    assert!(!case.table.is_closed());
+    case.table.close();
+    assert!(case.table.is_closed() && case.table.has_lost() && case.table.is_lost(id));
+    let _ = case.effects();
+    let _ = case.table.lost_signal(id);
+    assert_eq!(case.effects().lost.len(), 1);
+}
+
+#[test]
+fn who_waits_until_nothing_is_queued_is_told_when_the_last_answer_is_there() {
+    let mut case = Case::new();
+    let ids = [case.lease(Renewal::Off), case.lease(Renewal::Off), case.lease(Renewal::Off)];
+    case.settle(ids[0], Action::Ack);
+    let batch = case.acks();
+    case.acked(&batch, Ok(vec![Ok(())]));
+    assert!(!case.effects().idle, "nobody waits");
+    case.table.await_idle();
+    case.settle(ids[1], Action::Ack);
+    case.settle(ids[2], Action::DeadLetter);
+    let batch = case.acks();
+    case.acked(&batch, Ok(vec![Ok(())]));
+    assert!(!case.effects().idle, "a dead letter is queued");
+    let Some(Work::DeadLetter(single, _)) = case.next() else { panic!("a dead letter is due") };
+    case.table.on_dead_lettered(single.id, Ok(()), case.now, JITTER);
+    assert!(case.effects().idle);
+}
+
+#[test]
+fn the_keeper_is_done_when_no_receipt_can_come_and_the_last_settlement_has_its_answer() {
+    let mut case = Case::new();
+    let id = case.lease(Renewal::Off);
+    assert!(!case.table.is_over(), "receipts may be settled");
+    case.settle(id, Action::Ack);
+    let batch = case.acks();
+    case.quiet();
+    case.table.orphan();
+    assert!(case.effects().wake_keeper, "it may have to end");
+    assert!(!case.table.is_over(), "an ack is under way");
+    case.acked(&batch, Ok(vec![Ok(())]));
+    assert!(case.table.is_over());
+    let mut closed = Case::new();
+    closed.table.close();
+    assert!(closed.table.is_over());
+}
+
+#[test]
 fn timers_of_settled_leases_do_not_pile_up() {
     let mut case = Case::new();
+    let held = case.lease(Renewal::Client);
     for round in 0..100 {
         let ids: Vec<_> = (0..100).map(|_| case.lease(Renewal::Client)).collect();
         ids.iter().for_each(|&id| case.settle(id, Action::Ack));
@@ -773,6 +898,7 @@ fn timers_of_settled_leases_do_not_pile_up() {
         ids.iter().for_each(|&id| assert_eq!(case.answer(id), Some(Ok(())), "round {round}"));
     }
     assert!(case.table.timers.len() < 1200, "{} timers for no lease", case.table.timers.len());
+    assert_eq!(case.at(20).change().0.id, held, "one that is held keeps its own");
 }
 
 #[test]
@@ -793,16 +919,7 @@ fn the_keeper_is_woken_once_for_many_settlements_and_for_an_earlier_timer() {
     let _ = case.lease(Renewal::Client);
     assert!(!case.effects().wake_keeper, "it wakes up early enough");
     let origin = Arc::clone(&case.origin);
-    let leased_at = case.now;
-    let renewal = Renewal::Off;
-    let _ = case.table.register(Grant {
-        origin: &origin,
-        held: Held::new("m", "h"),
-        delivery_attempt: 1,
-        leased_at,
-        invisible: s(10),
-        renewal,
-    });
+    let _ = case.lease_for(&origin, s(10), Renewal::Off);
     assert!(case.effects().wake_keeper, "an earlier end than any known");
 }
 
@@ -826,6 +943,6 @@ fn durations_beyond_all_time_are_taken_as_for_ever() {
     let _ = case.table.extend(id, Duration::MAX);
     let (single, _) = case.change();
     case.changed(&single, Ok("1b"));
-    case.at(1_000_000).quiet();
+    case.at(50 * 365 * 24 * 3600).quiet();
     assert!(!case.table.is_lost(id));
 }

@@ -68,3 +68,56 @@ impl Timers {
         self.heap.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::lease::slab::Slab;
+
+    /// So many timers at one time.
+    fn timers(count: usize) -> (Timers, Instant, Slab<()>) {
+        let (mut timers, at, mut ids) = (Timers::new(), clock::now(), Slab::new());
+        (0..count).for_each(|_| timers.set(at, ids.insert(())));
+        (timers, at, ids)
+    }
+
+    fn unset(timers: &mut Timers, count: usize) {
+        (0..count).for_each(|_| timers.unset(|_, _| false));
+    }
+
+    #[test]
+    fn stale_entries_stay_until_there_are_many_and_they_outnumber_the_live_ones() {
+        let (mut few, ..) = timers(REBUILD_FROM + 10);
+        unset(&mut few, REBUILD_FROM - 1);
+        assert_eq!(few.len(), REBUILD_FROM + 10, "a rebuild is not worth it");
+        unset(&mut few, 1);
+        assert_eq!(few.len(), 0);
+        let (mut many, ..) = timers(2 * REBUILD_FROM);
+        unset(&mut many, REBUILD_FROM);
+        assert_eq!(many.len(), 2 * REBUILD_FROM, "as many are live as are stale");
+        unset(&mut many, 1);
+        assert_eq!(many.len(), 0);
+    }
+
+    #[test]
+    fn a_rebuild_keeps_what_is_live() {
+        let (mut timers, at, mut ids) = timers(REBUILD_FROM);
+        let live = ids.insert(());
+        timers.set(at, live);
+        (0..REBUILD_FROM).for_each(|_| timers.unset(|id, _| id == live));
+        assert_eq!((timers.len(), timers.due(at)), (1, Some((live, at))));
+    }
+
+    #[test]
+    fn a_stale_entry_whose_time_has_come_is_not_counted_any_more() {
+        let (mut timers, at, mut ids) = timers(REBUILD_FROM - 1);
+        unset(&mut timers, REBUILD_FROM - 1);
+        while timers.due(at).is_some() {
+            timers.was_stale();
+        }
+        timers.set(at, ids.insert(()));
+        unset(&mut timers, 1);
+        assert_eq!(timers.len(), 1, "one stale entry is not worth a rebuild");
+    }
+}
