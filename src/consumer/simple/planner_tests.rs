@@ -31,6 +31,19 @@ fn r5_sources_take_turns_and_a_slow_one_does_not_starve_the_others() {
 }
 
 #[test]
+fn r5_after_the_last_source_it_is_the_firsts_turn() {
+    let now = Instant::now();
+    let mut planner = planner(BOUNDS, &["a", "b", "c"]);
+    let mut order = String::new();
+    for _ in 0..6 {
+        let begun = begin(&mut planner, now).expect("a receive");
+        order.push_str(&begun.source.broker);
+        planner.on_done(&begun, Outcome::Messages(1), now, 0.0).expect("fine");
+    }
+    assert_eq!(order, "abcabc");
+}
+
+#[test]
 fn r5_a_route_refresh_keeps_places_and_waits() {
     let now = Instant::now();
     let mut planner = planner(BOUNDS, &["a", "b"]);
@@ -52,6 +65,7 @@ fn r4_nothing_there_is_a_pause_and_no_error() {
     let full = Error::new(ErrorKind::Throttled, "polling full");
     planner.on_done(&begun, Outcome::Failed(full), later, 0.0).expect("no error");
     assert_eq!(planner.next(later).0, Step::SleepUntil(later + BUSY));
+    assert!(begin(&mut planner, later + BUSY).is_some(), "and then it goes on");
 }
 
 #[test]
@@ -64,6 +78,10 @@ fn r20_an_empty_answer_that_comes_at_once_makes_no_hot_loop() {
         planner.on_done(&begun, Outcome::Empty, now, 0.0).expect("no error");
         assert_eq!(planner.next(now).0, Step::SleepUntil(now + Duration::from_millis(expected)));
     }
+    planner.wake();
+    let begun = begin(&mut planner, now).expect("a receive");
+    planner.on_done(&begun, Outcome::Empty, now + QUICK, 0.0).expect("no error");
+    assert!(begin(&mut planner, now).is_some(), "that was a long poll, if a short one");
 }
 
 #[test]
@@ -94,6 +112,75 @@ fn before_a_message_was_seen_little_is_asked_for_but_of_every_source() {
     assert!(planner.on_message(&mut seen, 1000));
     planner.on_done(&seen, Outcome::Messages(1), now, 0.0).expect("fine");
     assert_eq!(begin(&mut planner, now).expect("a receive").max, 32, "now their size is known");
+}
+
+#[test]
+fn no_more_is_asked_for_at_a_time_than_the_server_announced_and_at_least_one() {
+    let now = Instant::now();
+    for (announced, expected) in [(5, 5), (64, 64), (0, 1)] {
+        let mut planner = planner(BOUNDS, &["a"]);
+        let mut first = begin(&mut planner, now).expect("a receive");
+        planner.on_message(&mut first, 1000);
+        planner.on_done(&first, Outcome::Messages(1), now, 0.0).expect("fine");
+        planner.set_batch(announced);
+        assert_eq!(begin(&mut planner, now).expect("a receive").max, expected);
+    }
+}
+
+/// Begins a receive of which so many messages of this size arrive before it ends.
+fn receive(planner: &mut Planner, now: Instant, messages: u32, bytes: usize) -> u32 {
+    let mut begun = begin(planner, now).expect("a receive");
+    for _ in 0..messages {
+        assert!(planner.on_message(&mut begun, bytes));
+    }
+    planner.on_done(&begun, Outcome::Messages(messages), now, 0.0).expect("fine");
+    begun.max
+}
+
+#[test]
+fn what_is_held_and_what_is_under_way_leave_the_rest_of_the_room() {
+    let now = Instant::now();
+    let mut planner = planner(Bounds { messages: 64, largest: 1000, ..BOUNDS }, &["a", "b", "c"]);
+    assert_eq!(receive(&mut planner, now, 21, 1000), 21, "a third of the room");
+    receive(&mut planner, now, 19, 1000);
+    assert_eq!(begin(&mut planner, now).expect("24 are left").max, 21);
+    assert_eq!(planner.next(now).0, Step::Wait, "room for three is not worth a receive");
+}
+
+#[test]
+fn a_receive_that_has_ended_leaves_the_room_that_another_may_still_fill() {
+    let now = Instant::now();
+    let mut planner = planner(Bounds { messages: 64, largest: 1000, ..BOUNDS }, &["a", "b"]);
+    let mut first = begin(&mut planner, now).expect("a receive");
+    let other = begin(&mut planner, now).expect("of the other source");
+    assert_eq!((first.max, other.max), (32, 32));
+    (0..32).for_each(|_| assert!(planner.on_message(&mut first, 1000)));
+    planner.on_done(&first, Outcome::Messages(32), now, 0.0).expect("fine");
+    assert_eq!(planner.next(now).0, Step::Wait, "32 are held, and 32 may come");
+}
+
+#[test]
+fn bytes_bound_what_is_asked_for_as_messages_do() {
+    let now = Instant::now();
+    let mut planner = planner(Bounds { bytes: 30_000, largest: 1000, ..BOUNDS }, &["a", "b", "c"]);
+    assert_eq!(receive(&mut planner, now, 10, 1000), 10, "30 in all, for three sources");
+    assert_eq!(receive(&mut planner, now, 10, 1000), 10);
+    receive(&mut planner, now, 5, 1000);
+    assert_eq!(begin(&mut planner, now).expect("half a share is left").max, 5);
+}
+
+#[test]
+fn a_larger_message_counts_at_once_and_smaller_ones_slowly() {
+    let now = Instant::now();
+    let bounds = Bounds { messages: 1000, bytes: 160_000, batch: 1000, ..BOUNDS };
+    let mut planner = planner(bounds, &["a"]);
+    for (bytes, then_asked_for) in [(1600, 100), (320, 105), (3200, 50), (3200, 50)] {
+        receive(&mut planner, now, 1, bytes);
+        planner.on_taken(bytes);
+        let begun = begin(&mut planner, now).expect("a receive");
+        assert_eq!(begun.max, then_asked_for, "after {bytes} bytes");
+        planner.on_done(&begun, Outcome::Messages(0), now, 0.0).expect("fine");
+    }
 }
 
 #[test]
@@ -133,6 +220,22 @@ fn full_answers_widen_a_source_and_an_empty_one_narrows_it() {
     assert_eq!(begun.len(), 8, "never more than the bound");
     planner.on_done(&begun[0], Outcome::Empty, now + Duration::from_secs(5), 0.0).expect("fine");
     assert!(begin(&mut planner, now).is_none());
+}
+
+#[test]
+fn a_busy_source_leaves_the_others_their_part_of_the_receives() {
+    let now = Instant::now();
+    let mut planner = planner(Bounds { largest: 1000, ..BOUNDS }, &["a", "b"]);
+    let mut busy = begin(&mut planner, now).expect("of a");
+    let _idle = begin(&mut planner, now).expect("of b");
+    for _ in 0..20 {
+        (0..busy.max).for_each(|_| assert!(planner.on_message(&mut busy, 10)));
+        (0..busy.max).for_each(|_| _ = planner.on_taken(10));
+        planner.on_done(&busy, Outcome::Messages(busy.max), now, 0.0).expect("fine");
+        busy = begin(&mut planner, now).expect("of a again");
+    }
+    while begin(&mut planner, now).is_some() {}
+    assert_eq!(planner.receives_under_way(), 4 + 1, "eight in all: four for each of two");
 }
 
 #[test]
