@@ -174,3 +174,19 @@ async fn p6_a_range_that_was_skipped_before_a_seek_moves_nothing_after_it() {
     }
     assert_eq!(seen, [0, 1, 2, 3, 4]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn p6_what_waited_for_its_commit_is_not_handed_out_after_a_seek() {
+    let rig = Pulls::start(1).await;
+    rig.fill(&q(0), 100, "a");
+    let mut consumer = rig.etl().commit_mode(CommitMode::AtMostOnce).build().await.expect("build");
+    let control = consumer.control();
+    rig.broker.faults().on_remoting(COMMIT).delay_reply(secs(2));
+    assert!(tokio::time::timeout(secs(1), consumer.next()).await.is_err(), "it waits for the commit");
+    control.seek(&q(0), SeekTo::Offset(at(70))).await.expect("seek");
+    let mut seen = Vec::new();
+    while seen.len() < 30 {
+        seen.extend(offsets(&next(&mut consumer).await));
+    }
+    assert_eq!(seen, (70..100).collect::<Vec<_>>());
+}

@@ -27,6 +27,10 @@ pub(crate) struct Log {
     pub(crate) committed: Option<u64>,
     pub(crate) reset: Option<u64>,
     pub(crate) size: usize,
+    /// The index of times points so many messages too far.
+    pub(crate) index_is_late_by: u64,
+    /// Or so many too early.
+    pub(crate) index_is_early_by: u64,
 }
 
 #[derive(Debug, Default)]
@@ -222,7 +226,8 @@ impl Pulling for Fake {
             self.check_up(at, Operation::QueryOffset)?;
             let log = self.state().logs.get(queue).cloned().unwrap_or_default();
             let first = (log.min..log.max).find(|offset| stored_at(*offset) >= time);
-            Ok(Offset::new(first.unwrap_or(log.max)))
+            let pointed = first.unwrap_or(log.max) + log.index_is_late_by;
+            Ok(Offset::new(pointed.saturating_sub(log.index_is_early_by).clamp(log.min, log.max)))
         })
     }
 

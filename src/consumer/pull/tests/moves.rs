@@ -45,6 +45,21 @@ async fn p13_a_seek_by_time_lands_on_the_first_message_of_that_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p13_an_index_of_times_that_points_too_late_or_too_early_loses_nothing_and_brings_nothing_older() {
+    for (late, early) in [(0, 0), (3, 0), (50, 0), (0, 3), (0, 30)] {
+        let fake = Fake::new(&[100]);
+        fake.with_log(&q(0), |log| (log.index_is_late_by, log.index_is_early_by) = (late, early));
+        let time = message::stored_at(42);
+        let start = subscribed().start_from(StartFrom::Timestamp(time));
+        let mut started = build(start, &fake).await.unwrap();
+        assert_eq!(read(&mut started, &q(0), 58).await, (42..100).collect::<Vec<_>>(), "late {late} early {early}");
+        let mut sought = build(subscribed(), &fake).await.unwrap();
+        sought.control().seek(&q(0), SeekTo::Timestamp(time)).await.unwrap();
+        assert_eq!(read(&mut sought, &q(0), 58).await, (42..100).collect::<Vec<_>>(), "late {late} early {early}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_seek_to_the_end_or_the_beginning_asks_the_broker() {
     let fake = Fake::new(&[100]);
     fake.with_log(&q(0), |log| log.min = 3);
