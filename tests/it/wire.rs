@@ -175,6 +175,43 @@ async fn r5_the_rotation_over_brokers_starts_anywhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn r5_streams_begin_at_any_broker() {
+    let rig = Rig::start(builder().brokers(4)).await;
+    let tap = Tap::to(&rig.broker.access_point()).await;
+    let client = Client::builder().access_point(tap.access_point()).route_endpoints(RouteEndpoints::AccessPoint);
+    let client = client.build().expect("a client");
+    let mut first = HashSet::new();
+    for _ in 0..40 {
+        tap.forget();
+        let mut consumer = client.simple_consumer(GROUP).subscribe(TOPIC, Filter::all()).build().await.expect("build");
+        nothing_for(secs(1), &mut consumer).await;
+        first.extend(tap.seen().into_iter().find_map(|seen| match seen {
+            Seen::Receive { request, .. } => request.message_queue?.broker.map(|broker| broker.name),
+            _ => None,
+        }));
+    }
+    assert!(first.len() >= 3, "40 consumers all began at {first:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_brokers_take_turns_when_there_is_room_for_one_receive_only() {
+    let rig = Rig::start(builder().brokers(3)).await;
+    let brokers = rig.broker.queues(TOPIC);
+    for queue in &brokers {
+        for body in numbered(30) {
+            rig.broker.append(queue, rocketmq_stream::OutboundMessage::new(TOPIC, body)).expect("appended");
+        }
+    }
+    let mut consumer = rig.consuming().max_buffered_messages(1).build().await.expect("build");
+    let mut seen = HashSet::new();
+    for delivery in take(&mut consumer, 12).await {
+        seen.extend(delivery.message().broker().map(ToOwned::to_owned));
+        delivery.ack().await.expect("ack");
+    }
+    assert_eq!(seen.len(), brokers.len(), "one full broker starves no other: {seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn r8_a_mixed_answer_in_another_order_is_told_to_each_its_own() {
     let tapped = Tapped::start().await;
     tapped.send(30).await;

@@ -71,8 +71,8 @@ async fn p12_what_is_restored_wins_over_the_brokers_offset_once_and_a_gained_que
     let second = rig.etl().start_from(StartFrom::committed_or_earliest()).build().await.expect("build");
     let moved = halved(&first.control(), &second.control()).await;
     tokio::time::sleep(secs(5)).await;
-    ended(&second.control()).await;
     rig.broker.set_committed(GROUP, &moved, Some(at(5))).expect("a broker that forgot");
+    ended(&second.control()).await;
     holds(&first.control(), 2).await;
     rig.fill(&moved, 10, "a");
     assert_eq!(read(&mut first, &moved, 10).await, (100..110).collect::<Vec<_>>(), "neither from 5 nor from 20");
@@ -153,24 +153,27 @@ async fn p23_a_checkpoint_of_our_own_wins_over_a_broker_that_forgot() {
 
 #[tokio::test(start_paused = true)]
 async fn p6_a_range_that_was_skipped_before_a_seek_moves_nothing_after_it() {
-    let rig = Pulls::start(2).await;
+    let rig = Pulls::with(Broker::builder().topic(TOPIC, 1).brokers(2)).await;
+    let other = MessageQueue::new(TOPIC, "broker-b", 0);
     rig.fill(&q(0), 40, "a");
-    rig.fill(&q(1), 5, "a");
-    rig.fill(&q(1), 5, "other"); // what is skipped
-    let begin = [(q(0), at(0)), (q(1), at(5))];
+    rig.fill(&other, 5, "a");
+    rig.fill(&other, 5, "skipped");
+    let begin = [(q(0), at(0)), (other.clone(), at(5))];
     let builder = rig.client.pull_consumer(GROUP).subscribe(TOPIC, Filter::tag("a"));
     let builder = builder.start_from(StartFrom::Offsets(begin.into())).commit_mode(CommitMode::AtMostOnce);
     let mut consumer = builder.build().await.expect("build");
     let control = consumer.control();
-    // The first piece of one queue waits to be committed while the other queue's answer comes: nothing from 5 to 10.
+    // The first piece of one queue waits to be committed. Meanwhile the other queue's answer comes: nothing from 5 to 10.
     rig.broker.faults().on_remoting(COMMIT).delay_reply(secs(4));
+    rig.broker.faults().on_remoting(PULL).at_broker(1).delay_reply(secs(1));
     assert!(tokio::time::timeout(secs(2), consumer.next()).await.is_err(), "it waits for the commit");
-    control.seek(&q(1), SeekTo::Offset(at(0))).await.expect("seek");
+    control.seek(&other, SeekTo::Offset(at(0))).await.expect("seek");
     let first = next(&mut consumer).await;
     assert_eq!(first.queue(), &q(0));
+    assert_eq!(control.checkpoint().get(&other), Some(at(0)), "where it was set");
     let mut seen = Vec::new();
     while seen.len() < 5 {
-        seen.extend(offsets(&next_of(&mut consumer, &q(1)).await));
+        seen.extend(offsets(&next_of(&mut consumer, &other).await));
     }
     assert_eq!(seen, [0, 1, 2, 3, 4]);
 }

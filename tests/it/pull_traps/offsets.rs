@@ -24,7 +24,7 @@ async fn p4_an_offset_that_cannot_be_is_refused_here_and_never_sent() {
     assert_eq!(read(&mut consumer, &q(0), 10).await, (0..10).collect::<Vec<_>>(), "it goes on where it was");
     control.flush().await.expect("flush");
     let commits = rig.calls(&[COMMIT]);
-    for impossible in [beyond, at(11)] {
+    for impossible in [at(11), beyond] {
         let checkpoint: Checkpoint = [(q(0), impossible)].into_iter().collect();
         is(control.commit(&checkpoint).await, ErrorKind::InvalidArgument);
     }

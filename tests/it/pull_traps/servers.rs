@@ -66,15 +66,15 @@ async fn p15_a_queue_stream_that_is_dropped_is_offered_again_at_once_to_who_wait
     let batch = within(secs(30), "a batch", one.next()).await.expect("it goes on").expect("a batch");
     let (queue, after) = (one.queue().clone(), batch.next_offset());
     batch.complete();
-    let dropping = async {
+    // By another task, while this one waits.
+    let dropping = tokio::spawn(async move {
         tokio::time::sleep(secs(1)).await;
         drop(one);
-        std::future::pending::<()>().await;
-    };
-    let again = tokio::select! {
-        again = stream_of(&mut streams) => again,
-        () = dropping => unreachable!("it never ends"),
-    };
+    });
+    let began = tokio::time::Instant::now();
+    let again = stream_of(&mut streams).await;
+    assert!(began.elapsed() < secs(2), "it was woken: {:?}", began.elapsed());
+    dropping.await.expect("dropped");
     assert_eq!((again.queue(), again.position()), (&queue, after), "from what was completed");
     let mut seen = 0;
     while seen < 100 {
