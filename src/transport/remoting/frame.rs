@@ -1,6 +1,6 @@
 //! Frames (protocol.md E.2): a length, a word for the header, the header, the body. All integers are big endian.
 //!
-//! A peer that claims a long frame gets no memory for the claim: room grows with what has come.
+//! A peer that claims a long frame gets little memory for the claim: room grows with what has come, or what came before.
 
 use std::fmt;
 
@@ -13,8 +13,10 @@ pub(crate) const MAX_FRAME: usize = 16 << 20;
 pub(crate) const PREFIX: usize = 8;
 /// What is read at once. Frames that fit are copied out of it, so that a small body that is kept holds on to no block.
 const BLOCK: usize = 4 << 10;
-/// The most room a claim alone is worth.
+/// The room that a first claim is worth. Later ones are worth as much as the longest frame that has come, up to
+/// [`MOST_TRUST`]: whoever pulls large batches gets each of them into its place at once.
 const TRUST: usize = 64 << 10;
+const MOST_TRUST: usize = 1 << 20;
 
 /// How a header is written: the top byte of its word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,6 +93,8 @@ pub(crate) struct Intake {
     /// A block with the beginnings of frames; or the one long frame that is under way.
     bytes: BytesMut,
     is_long: bool,
+    /// The longest frame that has come.
+    longest: usize,
 }
 
 impl Intake {
@@ -121,18 +125,23 @@ impl Intake {
     }
 
     /// A frame that does not fit the block gets a buffer of its own, exactly as long, and is read straight into it.
-    /// One of more than [`TRUST`] doubles as it comes.
+    /// One of more than the peer is trusted with doubles as it comes.
     fn make_room(&mut self, total: usize) {
         let (have, capacity) = (self.bytes.len(), self.bytes.capacity());
         if total > capacity && (!self.is_long || have == capacity) {
-            let mut longer = BytesMut::with_capacity(total.min(TRUST.max(have * 2)));
+            let mut longer = BytesMut::with_capacity(total.min(self.trust().max(have * 2)));
             longer.extend_from_slice(&self.bytes);
             self.bytes = longer;
             self.is_long = true;
         }
     }
 
+    fn trust(&self) -> usize {
+        self.longest.clamp(TRUST, MOST_TRUST)
+    }
+
     fn take_long(&mut self, total: usize) -> Bytes {
+        self.longest = self.longest.max(total);
         let whole = self.bytes.split_to(total).freeze();
         // Empty, unless the allocator was generous: the room ended with the frame.
         let mut block = BytesMut::with_capacity(BLOCK.max(self.bytes.len()));

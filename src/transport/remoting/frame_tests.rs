@@ -65,6 +65,20 @@ fn a_claim_alone_gets_little_memory() {
 }
 
 #[test]
+fn a_peer_is_trusted_with_what_it_has_sent_before_and_no_more_than_a_megabyte() {
+    for (sent, trusted) in [(300 << 10, 300 << 10), (4 << 20, MOST_TRUST)] {
+        let mut intake = Intake::default();
+        let first = frame(HeaderForm::Json, b"{}", &vec![1; sent]);
+        assert_eq!(feed(&mut intake, &first, 4096).unwrap().len(), 1);
+        // The prefix of the longest frame that there can be.
+        let claim = [(MAX_FRAME as u32 - 4).to_be_bytes(), [0; 4]].concat();
+        assert_eq!(feed(&mut intake, &claim, 8).unwrap(), Vec::new());
+        let room = intake.room().capacity();
+        assert!((trusted..trusted + BLOCK).contains(&room), "{sent} bytes came, {room} are trusted");
+    }
+}
+
+#[test]
 fn a_long_frame_is_one_chunk_of_exactly_its_length_and_a_short_one_keeps_no_block() {
     let mut intake = Intake::default();
     let bytes = [frame(HeaderForm::Json, b"{}", &[1; 40_000]), frame(HeaderForm::Json, b"{}", b"tiny")].concat();
