@@ -8,15 +8,14 @@
 
 #[path = "../../tests/apache/admin.rs"]
 mod admin;
-mod meter;
 mod ours;
 #[path = "../../src/proto/mod.rs"]
 mod proto;
 mod raw;
 mod rounds;
 mod server;
-mod table;
-mod usage;
+#[path = "../side_by_side/mod.rs"]
+mod side_by_side;
 mod workload;
 
 use std::net::SocketAddr;
@@ -26,7 +25,8 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::meter::Meter;
+use crate::side_by_side::meter::Meter;
+use crate::side_by_side::named_pid;
 use crate::workload::{Receiving, Sending, Style};
 
 #[derive(Parser)]
@@ -47,6 +47,8 @@ enum Part {
     Broker {
         #[arg(long)]
         topic: String,
+        #[arg(long)]
+        queues: u32,
     },
     /// On a real server: lets a new group read the topic from its first message, for another client's program.
     Prepare {
@@ -173,16 +175,11 @@ pub(crate) struct Work {
     tuning: Tuning,
 }
 
-fn named_pid(text: &str) -> Result<(String, u32), String> {
-    let (name, pid) = text.split_once('=').ok_or("write NAME=PID")?;
-    Ok((name.into(), pid.parse().map_err(|_| format!("{pid} is not a process id"))?))
-}
-
 fn main() -> Result<()> {
     let Cli { part, options } = Cli::parse();
     match part {
         Some(Part::Work(work)) => work.run(),
-        Some(Part::Broker { topic }) => server::serve(&topic),
+        Some(Part::Broker { topic, queues }) => server::serve(&topic, queues),
         Some(Part::Prepare { group }) => server::prepare(&options, &group),
         None => rounds::compare(&options),
     }

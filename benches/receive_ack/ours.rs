@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use futures::prelude::*;
 use rocketmq_stream::{Client, Filter, OutboundMessage, SimpleConsumer};
 
-use crate::meter::Meter;
+use crate::side_by_side::meter::Meter;
 use crate::workload::{self, Receiving, Sending, Style};
 
 pub(crate) async fn receive(work: Receiving, meter: Arc<Meter>) -> Result<()> {

@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::meter::Meter;
 use crate::proto::messaging_service_client::MessagingServiceClient;
 use crate::proto::receive_message_response::Content;
 use crate::proto::settings::PubSub;
@@ -20,6 +19,7 @@ use crate::proto::{
     Language, Message, MessageQueue, MessageType, Publishing, QueryRouteRequest, ReceiveMessageRequest, Resource,
     SendMessageRequest, Settings, Subscription, SubscriptionEntry, SystemProperties, TelemetryCommand, Ua,
 };
+use crate::side_by_side::meter::Meter;
 use crate::workload::{Receiving, Sending};
 
 /// Messages per ReceiveMessage: a broker refuses more.

@@ -1,13 +1,13 @@
 //! Runs the processes, one after the other.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::meter::Sample;
 use crate::server::{SLACK, Server};
-use crate::table::{Report, Round};
+use crate::side_by_side::meter::Sample;
+use crate::side_by_side::process;
+use crate::side_by_side::table::{Report, Round, one_line};
 use crate::{Mode, Options, Who};
 
 pub(crate) fn compare(options: &Options) -> Result<()> {
@@ -83,7 +83,7 @@ impl<'a> Plan<'a> {
         }
         for who in order.into_iter().filter(|who| self.options.only.is_none_or(|only| only == *who)) {
             let sample = self.process(server, who, number).with_context(|| format!("round {number}, {who:?}"))?;
-            eprintln!("round {number}: {}", crate::table::one_line(&format!("{who:?}"), &sample));
+            eprintln!("round {number}: {}", one_line(&format!("{who:?}"), &sample));
             match who {
                 Who::Raw => round.raw = Some(sample),
                 Who::Crate => round.ours = Some(sample),
@@ -97,19 +97,7 @@ impl<'a> Plan<'a> {
         if self.mode != Mode::Send {
             server.prepare(&group, &self.options.topic)?;
         }
-        let mut child = self.command(server, who, &group)?.stdout(Stdio::piped()).spawn()?;
-        let output = BufReader::new(child.stdout.take().context("its output")?);
-        let mut found = None;
-        for line in output.lines() {
-            let line = line?;
-            match Sample::from_line(&line)? {
-                Some(sample) => found = Some(sample),
-                None => eprintln!("{line}"),
-            }
-        }
-        let status = child.wait()?;
-        ensure!(status.success(), "the process ended with {status}");
-        found.context("the process ended without a figure")
+        process::measure(&mut self.command(server, who, &group)?)
     }
 
     fn command(&self, server: &Server, who: Who, group: &str) -> Result<Command> {
@@ -137,8 +125,6 @@ impl<'a> Plan<'a> {
         if !pids.is_empty() {
             pairs.push(("--pids", pids.join(",")));
         }
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("work").args(pairs.iter().flat_map(|(name, value)| [name, value.as_str()]));
-        Ok(command)
+        process::part("work", &pairs)
     }
 }

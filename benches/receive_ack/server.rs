@@ -1,12 +1,10 @@
 //! The server of a comparison: the embedded broker in a process of its own, or a real one.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
-
 use anyhow::{Context as _, Result, ensure};
 use rocketmq_stream::embedded;
 
 use crate::admin::{Admin, Group, Topic};
+use crate::side_by_side::process::Broker;
 use crate::{Options, raw};
 
 const QUEUES: u32 = 8;
@@ -17,8 +15,7 @@ pub(crate) struct Server {
     pub(crate) access_point: String,
     pub(crate) pids: Vec<(String, u32)>,
     admin: Option<Admin>,
-    /// Ends when its input does, which is when this is dropped, or this process ends in any way.
-    _embedded: Option<Child>,
+    _embedded: Option<Broker>,
 }
 
 impl Server {
@@ -31,16 +28,10 @@ impl Server {
     }
 
     fn embedded(options: &Options, needed: u64) -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["broker", "--topic", &options.topic]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().context("start the broker's process")?;
-        let mut address = String::new();
-        BufReader::new(child.stdout.take().context("its output")?).read_line(&mut address)?;
-        let access_point = address.trim().to_owned();
-        ensure!(!access_point.is_empty(), "the broker's process did not tell its address");
+        let (broker, access_point) = Broker::start::<String>(&options.topic, QUEUES)?;
         preload(&access_point, options, needed)?;
-        let pids = vec![("broker".into(), child.id())];
-        Ok(Self { access_point, pids, admin: None, _embedded: Some(child) })
+        let pids = vec![("broker".into(), broker.pid())];
+        Ok(Self { access_point, pids, admin: None, _embedded: Some(broker) })
     }
 
     fn real(access_point: String, options: &Options, needed: u64) -> Result<Self> {
@@ -80,15 +71,6 @@ pub(crate) fn prepare(options: &Options, group: &str) -> Result<()> {
     Server::real(access_point, options, 1)?.prepare(group, &options.topic)
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(mut child) = self._embedded.take() {
-            drop(child.stdin.take());
-            drop(child.wait());
-        }
-    }
-}
-
 fn preload(access_point: &str, options: &Options, messages: u64) -> Result<()> {
     if messages == 0 {
         return Ok(());
@@ -97,11 +79,9 @@ fn preload(access_point: &str, options: &Options, messages: u64) -> Result<()> {
     runtime.block_on(raw::preload(access_point, &options.topic, options.size, messages)).context("fill the topic")
 }
 
-/// The embedded broker; its address is the first line of output.
-pub(crate) fn serve(topic: &str) -> Result<()> {
+/// The embedded broker.
+pub(crate) fn serve(topic: &str, queues: u32) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let broker = runtime.block_on(embedded::Broker::builder().topic(topic, QUEUES).start())?;
-    println!("{}", broker.access_point());
-    std::io::stdin().read_to_end(&mut Vec::new())?;
-    Ok(())
+    let broker = runtime.block_on(embedded::Broker::builder().topic(topic, queues).start())?;
+    Broker::keep(broker.access_point())
 }

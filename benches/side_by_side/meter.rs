@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::Notify;
 
-use crate::usage::{self, Snapshot};
+use crate::side_by_side::usage::{self, Snapshot};
 
 pub(crate) struct Meter {
     warm: u64,
@@ -43,6 +43,7 @@ impl Meter {
         now >= end
     }
 
+    #[allow(dead_code, reason = "a program with one loop asks `count` instead")]
     pub(crate) async fn over(&self) {
         self.over.notified().await;
     }
@@ -62,7 +63,7 @@ pub(crate) struct Sample {
 const MARK: &str = "sample";
 
 impl Sample {
-    fn between(messages: u64, first: &Snapshot, last: &Snapshot) -> Self {
+    pub(crate) fn between(messages: u64, first: &Snapshot, last: &Snapshot) -> Self {
         let used = |from: Option<Duration>, to: Option<Duration>| to?.checked_sub(from?);
         Self {
             messages,
@@ -74,7 +75,7 @@ impl Sample {
         }
     }
 
-    fn to_line(&self) -> String {
+    pub(crate) fn to_line(&self) -> String {
         let nanos = |time: Option<Duration>| time.map_or_else(|| "-".into(), |time| time.as_nanos().to_string());
         let others: Vec<_> = self.others.iter().copied().map(nanos).collect();
         let memory = self.memory_kib.map_or_else(|| "-".into(), |kib| kib.to_string());

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::meter::Sample;
+use crate::side_by_side::meter::Sample;
 
 #[derive(Debug, Default)]
 pub(crate) struct Round {
@@ -88,7 +88,8 @@ pub(crate) fn one_line(who: &str, sample: &Sample) -> String {
     format!("{who}: {:.0} msg/s, client {micros} per message", sample.rate())
 }
 
-fn spread(values: &[f64], digits: usize) -> String {
+/// Median, least and greatest.
+pub(crate) fn spread(values: &[f64], digits: usize) -> String {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let (Some(first), Some(last)) = (sorted.first(), sorted.last()) else { return "unknown".into() };
@@ -97,7 +98,7 @@ fn spread(values: &[f64], digits: usize) -> String {
     format!("{median:.digits$} ({first:.digits$} to {last:.digits$})")
 }
 
-fn print_aligned(rows: &[Vec<String>]) {
+pub(crate) fn print_aligned(rows: &[Vec<String>]) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or_default();
