@@ -17,6 +17,7 @@ mod rounds;
 mod server;
 #[path = "../side_by_side/mod.rs"]
 mod side_by_side;
+mod standing;
 mod throughput;
 
 use std::net::SocketAddr;
@@ -81,7 +82,7 @@ pub(crate) struct Options {
     /// Latency: messages sent in a second.
     #[arg(long, default_value_t = 1_000)]
     rate: u32,
-    /// Idle: how long to watch.
+    /// Idle and standing: how long to watch.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
     /// The name server of a real cluster; without it, the embedded broker runs in a process of its own.
@@ -112,6 +113,8 @@ pub(crate) enum Mode {
     Latency,
     /// A topic to which nothing comes: CPU time and memory of the long polls of many queues.
     Idle,
+    /// A full topic, and a reader that took one batch and no more: the memory that its consumer fills.
+    Standing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -163,6 +166,7 @@ impl Work {
             Mode::Throughput => throughput::work(&self)?,
             Mode::Latency => latency::work(&self)?,
             Mode::Idle => idle::work(&self)?,
+            Mode::Standing => standing::work(&self)?,
         }
         std::process::exit(0)
     }

@@ -22,8 +22,9 @@ const SUSPEND: u32 = 2;
 const HOLD_MILLIS: u32 = 15_000;
 /// Where a stored message has the length of its body, with addresses of four bytes.
 const BODY_LENGTH: usize = 84;
-/// Messages in one batch while a topic is filled.
+/// Messages, and bytes of bodies, in one batch while a topic is filled.
 const BATCH: usize = 64;
+const BATCH_BYTES: usize = 1 << 20;
 const BATCHES_UNDER_WAY: u64 = 4;
 
 #[derive(Debug, Clone)]
@@ -125,11 +126,12 @@ fn ask(out: &mut Vec<u8>, work: &Pulling, queue: u32, offset: u64) {
 /// Sends so many messages, spread over the queues.
 pub(crate) fn fill(work: &Pulling, body: &[u8], messages: u64) -> Result<()> {
     let mut sender = Sender::connect(work)?;
-    let batches = messages.div_ceil(BATCH as u64);
+    let per_batch = (BATCH_BYTES / body.len().max(1)).clamp(1, BATCH) as u64;
+    let batches = messages.div_ceil(per_batch);
     let (mut sent, mut answered) = (0, 0);
     while answered < batches {
         while sent < batches && sent - answered < BATCHES_UNDER_WAY {
-            sender.ask(SEND_BATCH, sent, "", &batch(body, sent))?;
+            sender.ask(SEND_BATCH, sent, "", &batch(body, sent, per_batch))?;
             sent += 1;
         }
         sender.answer()?;
@@ -192,10 +194,10 @@ fn properties(number: u64) -> String {
 }
 
 /// Messages back to back.
-fn batch(body: &[u8], number: u64) -> Vec<u8> {
-    let mut out = Vec::with_capacity(BATCH * (body.len() + 128));
-    for index in 0..BATCH as u64 {
-        let properties = properties(number * BATCH as u64 + index);
+fn batch(body: &[u8], number: u64, messages: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(messages as usize * (body.len() + 128));
+    for index in 0..messages {
+        let properties = properties(number * messages + index);
         let total = 4 * 5 + body.len() + 2 + properties.len();
         for word in [total as u32, 0, 0, 0, body.len() as u32] {
             out.extend(word.to_be_bytes());

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::server::Server;
 use crate::side_by_side::process;
-use crate::{Mode, Options, Who, idle, latency, throughput};
+use crate::{Mode, Options, Who, idle, latency, standing, throughput};
 
 pub(crate) fn compare(options: &Options) -> Result<()> {
     ensure!(options.rounds > 0, "--rounds must be at least 1");
@@ -14,6 +14,7 @@ pub(crate) fn compare(options: &Options) -> Result<()> {
         Mode::Throughput => throughput::compare(options),
         Mode::Latency => latency::compare(options),
         Mode::Idle => idle::compare(options),
+        Mode::Standing => standing::compare(options),
     }
 }
 
