@@ -16,23 +16,23 @@ const BACKLOG: u32 = 1024;
 pub(crate) struct Door {
     address: SocketAddr,
     leaf: Mutex<Leaf>,
+    /// Who waits for the next to get in: a listener that is dropped wakes nobody.
+    waiting: Mutex<Option<Waker>>,
 }
 
 #[derive(Debug)]
 enum Leaf {
     Open(TcpListener),
     /// Whoever connects is refused. The socket keeps the port from being given to others that want any free one.
-    Shut {
-        keeps: Option<TcpSocket>,
-        waiting: Option<Waker>,
-    },
+    Shut(Option<TcpSocket>),
 }
 
 impl Door {
     /// Listens.
     pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
         let listener = bound(address)?.listen(BACKLOG)?;
-        Ok(Self { address: listener.local_addr()?, leaf: Mutex::new(Leaf::Open(listener)) })
+        let address = listener.local_addr()?;
+        Ok(Self { address, leaf: Mutex::new(Leaf::Open(listener)), waiting: Mutex::default() })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -43,24 +43,28 @@ impl Door {
         self.leaf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn waiting(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// From now on nobody gets in. Shutting it twice does nothing.
     pub(crate) fn shut(&self) {
         let mut leaf = self.leaf();
         if matches!(*leaf, Leaf::Open(_)) {
             // The listener goes first: two sockets cannot have the port.
-            *leaf = Leaf::Shut { keeps: None, waiting: None };
-            *leaf = Leaf::Shut { keeps: bound(self.address).ok(), waiting: None };
+            *leaf = Leaf::Shut(None);
+            *leaf = Leaf::Shut(bound(self.address).ok());
         }
     }
 
     /// Listens again, on the old port.
     pub(crate) fn reopen(&self) -> io::Result<()> {
         let mut leaf = self.leaf();
-        let Leaf::Shut { keeps, waiting } = &mut *leaf else { return Ok(()) };
-        let socket = keeps.take().map_or_else(|| bound(self.address), Ok)?;
-        let waiting = waiting.take();
+        let Leaf::Shut(kept) = &mut *leaf else { return Ok(()) };
+        let socket = kept.take().map_or_else(|| bound(self.address), Ok)?;
         *leaf = Leaf::Open(socket.listen(BACKLOG)?);
-        waiting.into_iter().for_each(Waker::wake);
+        drop(leaf);
+        self.waiting().take().into_iter().for_each(Waker::wake);
         Ok(())
     }
 
@@ -70,12 +74,11 @@ impl Door {
     }
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        match &mut *self.leaf() {
+        // First, so that a door that is opened meanwhile wakes us.
+        *self.waiting() = Some(cx.waker().clone());
+        match &*self.leaf() {
             Leaf::Open(listener) => Poll::Ready(ready!(listener.poll_accept(cx))),
-            Leaf::Shut { waiting, .. } => {
-                *waiting = Some(cx.waker().clone());
-                Poll::Pending
-            }
+            Leaf::Shut(_) => Poll::Pending,
         }
     }
 }
@@ -95,6 +98,15 @@ mod tests {
     use crate::clock;
 
     const SOON: Duration = Duration::from_secs(5);
+
+    #[derive(Default)]
+    struct Woken(std::sync::atomic::AtomicBool);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
 
     async fn accepted(door: &Door) -> bool {
         clock::timeout(SOON, door.accept()).await.is_some_and(|accepted| accepted.is_ok())
@@ -116,6 +128,21 @@ mod tests {
         };
         let (entered, _second) = tokio::join!(entering, coming);
         assert!(entered);
+    }
+
+    /// Nothing else wakes the one who waits: not a connection that is cut, and no timer.
+    #[tokio::test]
+    async fn who_waits_at_a_door_that_is_shut_and_opened_meanwhile_is_woken() {
+        let door = Door::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut entering = std::pin::pin!(door.accept());
+        let woken = std::sync::Arc::new(Woken::default());
+        let waker = Waker::from(std::sync::Arc::clone(&woken));
+        assert!(entering.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        door.shut();
+        door.reopen().unwrap();
+        assert!(woken.0.load(std::sync::atomic::Ordering::Relaxed));
+        let _guest = TcpStream::connect(door.address()).await.unwrap();
+        assert!(clock::timeout(SOON, entering).await.is_some());
     }
 
     #[tokio::test]
