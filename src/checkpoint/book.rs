@@ -116,16 +116,25 @@ impl Book {
     }
 
     /// What a broker was found to have, `before` being what [`committed`](Self::committed) said when it was asked. Less
-    /// than that: it has forgotten, and is told again (trap P23).
-    pub(crate) fn found_at_broker(&mut self, queue: &MessageQueue, before: Option<Offset>, found: Offset) {
+    /// than that, or nothing at all: it has forgotten, and is told again (trap P23).
+    pub(crate) fn found_at_broker(&mut self, queue: &MessageQueue, before: Option<Offset>, found: Option<Offset>) {
         let line = self.line(queue);
+        let saved = found.map(|next| Saved { next, epoch: None });
         match before {
-            Some(committed) if found < committed => {
-                line.committed = Some(Saved { next: found, epoch: None });
+            Some(committed) if found < Some(committed) => {
+                line.committed = saved;
                 self.events.push(CheckpointEvent::Forgotten { queue: queue.clone(), committed, found });
             }
-            None if line.committed.is_none() => line.committed = Some(Saved { next: found, epoch: None }),
+            None if line.committed.is_none() => line.committed = saved,
             _ => {}
+        }
+    }
+
+    /// An administrator has reset the group, and with it what the broker has committed. What was acknowledged before says
+    /// nothing any more: also a position that equals it is sent again.
+    pub(crate) fn reset_at_broker(&mut self, queue: &MessageQueue, to: Offset) {
+        if let Some(line) = self.lines.get_mut(queue) {
+            line.committed = Some(Saved { next: to, epoch: None });
         }
     }
 

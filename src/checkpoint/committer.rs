@@ -107,8 +107,14 @@ impl Committer {
 
     /// The broker was asked and said `found`. When it has less than it had acknowledged `before` it was asked, it is told
     /// again, and an event says so (trap P23).
-    pub(crate) fn found(&self, queue: &MessageQueue, before: Option<Offset>, found: Offset) {
+    pub(crate) fn found(&self, queue: &MessageQueue, before: Option<Offset>, found: Option<Offset>) {
         self.desk.with(|book| book.found_at_broker(queue, before, found));
+        self.desk.work.notify_one();
+    }
+
+    /// An administrator has reset the group, and with it what the broker has committed.
+    pub(crate) fn reset(&self, queue: &MessageQueue, to: Offset) {
+        self.desk.with(|book| book.reset_at_broker(queue, to));
         self.desk.work.notify_one();
     }
 

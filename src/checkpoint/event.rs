@@ -37,8 +37,8 @@ pub enum CheckpointEvent {
         queue: MessageQueue,
         /// What was committed.
         committed: Offset,
-        /// What the broker has.
-        found: Offset,
+        /// What the broker has; `None`: it knows nothing of this group and queue any more.
+        found: Option<Offset>,
     },
     /// A position could not be saved. It is tried again while the queue is owned; told once until it succeeds.
     NotSaved {

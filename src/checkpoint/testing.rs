@@ -43,7 +43,10 @@ fn words(event: CheckpointEvent) -> String {
         CheckpointEvent::Dropped { queue, range } => format!("dropped {queue} {}..{}", range.start, range.end),
         CheckpointEvent::Late { queue, range } => format!("late {queue} {}..{}", range.start, range.end),
         CheckpointEvent::Rewound { queue, from, to } => format!("rewound {queue} {from} to {to}"),
-        CheckpointEvent::Forgotten { queue, committed, found } => format!("forgotten {queue} {committed} to {found}"),
+        CheckpointEvent::Forgotten { queue, committed, found } => {
+            let found = found.map_or_else(|| "nothing".to_owned(), |found| found.to_string());
+            format!("forgotten {queue} {committed} to {found}")
+        }
         CheckpointEvent::NotSaved { queue: Some(queue), error } => format!("not saved {queue}: {error}"),
         CheckpointEvent::NotSaved { queue: None, error } => format!("not saved: {error}"),
         CheckpointEvent::NotSavedOnRevoke { queue, position } => format!("not saved on revoke {queue} {position}"),

@@ -123,19 +123,35 @@ fn p23_a_position_that_goes_back_is_told_and_counts_as_saved_only_when_it_is() {
 }
 
 #[test]
+fn p18_a_position_that_was_committed_before_a_reset_is_committed_again_after_it() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    book.want(&queue(1), epoch(0), offset(40));
+    assert_eq!(book.work(now), [commit(1, 0, 40)]);
+    book.answered((&queue(1), epoch(0), offset(40)), Ok(()), now, 0.0);
+    book.reset_at_broker(&queue(1), offset(5));
+    book.want(&queue(1), epoch(1), offset(5));
+    assert_eq!(book.work(now), [], "the broker has it already");
+    book.want(&queue(1), epoch(1), offset(40));
+    assert_eq!(book.work(now), [commit(1, 1, 40)]);
+}
+
+#[test]
 fn p23_only_a_broker_that_has_less_than_before_has_forgotten() {
     let (mut book, now) = (Book::new(BROKERS), clock::now());
-    book.found_at_broker(&queue(1), None, offset(50));
+    book.found_at_broker(&queue(1), None, Some(offset(50)));
     book.want(&queue(1), epoch(0), offset(50));
     assert_eq!(book.work(now), [], "it is there already");
     book.want(&queue(1), epoch(0), offset(60));
     book.work(now);
     book.answered((&queue(1), epoch(0), offset(60)), Ok(()), now, 0.0);
-    book.found_at_broker(&queue(1), Some(offset(50)), offset(55));
-    book.found_at_broker(&queue(1), None, offset(3));
+    book.found_at_broker(&queue(1), Some(offset(50)), Some(offset(55)));
+    book.found_at_broker(&queue(1), None, Some(offset(3)));
     assert_eq!((book.work(now), book.take_events().len()), (vec![], 0), "asked before the last commit was answered");
-    book.found_at_broker(&queue(1), Some(offset(60)), offset(57));
+    book.found_at_broker(&queue(1), Some(offset(60)), Some(offset(57)));
     assert_eq!((book.work(now), book.take_events().len()), (vec![commit(1, 0, 60)], 1));
+    book.answered((&queue(1), epoch(0), offset(60)), Ok(()), now, 0.0);
+    book.found_at_broker(&queue(1), Some(offset(60)), None);
+    assert_eq!((book.work(now), book.take_events().len()), (vec![commit(1, 0, 60)], 1), "it has forgotten all");
 }
 
 #[test]

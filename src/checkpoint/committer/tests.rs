@@ -255,10 +255,10 @@ async fn p23_a_broker_that_has_forgotten_a_commit_is_told_again() {
     committer.flush().await.expect("saved");
     let before = committer.committed(&queue(1));
     assert_eq!(before, Some(offset(5)));
-    committer.found(&queue(1), before, offset(5));
+    committer.found(&queue(1), before, Some(offset(5)));
     clock::sleep(6 * SECOND).await;
     assert_eq!((broker.take_log().len(), told.take().len()), (1, 0));
-    committer.found(&queue(1), before, offset(2));
+    committer.found(&queue(1), before, Some(offset(2)));
     clock::sleep(SECOND).await;
     assert_eq!(broker.take_log(), [(1, 5)]);
     assert_eq!(told.take(), ["forgotten orders@broker-a:1 5 to 2"]);

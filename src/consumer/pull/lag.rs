@@ -120,8 +120,8 @@ async fn refresh(shared: &Shared, queue: &MessageQueue) -> Result<()> {
     )?;
     shared.ends.note(queue, (Some(min), Some(max)));
     shared.ends.note_committed(queue, committed);
-    if let (Some(before), Some(found)) = (before, committed) {
-        shared.committer.found(queue, Some(before), found); // a broker that forgot is told again (trap P23)
+    if before.is_some() {
+        shared.committer.found(queue, before, committed); // a broker that forgot is told again (trap P23)
     }
     Ok(())
 }

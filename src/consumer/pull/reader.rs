@@ -328,6 +328,9 @@ impl Reader {
 
     /// The new epoch comes back by the mailbox, as any other.
     fn restart(&mut self, queue: &MessageQueue, from: Offset, to: Offset, cause: Cause) {
+        if matches!(cause, Cause::Reset) {
+            self.shared.committer.reset(queue, to);
+        }
         let (name, moved) = (queue.clone(), self.shared.desk.move_to(queue, Place::at(to)));
         match (moved, cause) {
             (Ok(()), Cause::Reset) => self.shared.tell(PullEvent::Reset { queue: name, from, to }),
