@@ -89,7 +89,9 @@ impl ClientBuilder {
 
     /// The address of RocketMQ's name server (remoting): `host:port`, several separated by `;`, the next being asked when
     /// one does not answer. Schemes are as for the [access point](Self::access_point), and hold for the brokers, too. Its
-    /// port is usually 9876. The remoting port of a proxy (usually 8080) does as well. Needed to pull from Apache's servers.
+    /// port is usually 9876. The remoting port of a proxy (usually 8080) does as well, but all members of a group must go the
+    /// same way: those at the brokers and those at a proxy do not see each other, and both read every queue. Needed to pull
+    /// from Apache's servers.
     pub fn name_server(mut self, name_server: impl Into<String>) -> Self {
         self.name_server = Some(name_server.into());
         self

@@ -84,6 +84,9 @@ impl PullConsumerBuilder {
 
     /// Reads the share of task `index` of `of` in the queues of the subscribed topics, new queues too, and takes no part in
     /// the group's sharing: for engines that number their tasks. Defaults to none.
+    ///
+    /// The brokers have the group's offsets all the same; `mqadmin consumerProgress` shows them when it is told the topic
+    /// (`-g GROUP -t TOPIC`): without, it looks for a topic that only a group with members has.
     pub fn share(mut self, index: u32, of: u32) -> Self {
         self.share = Some((index, of));
         self
