@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rocketmq_stream::{ErrorKind, Producer, PullConsumer, PullControl, PullEvent, StartFrom};
+use rocketmq_stream::{ErrorKind, Producer, PullConsumer, PullControl, PullEvent, StartFrom, StopAt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -223,6 +223,28 @@ async fn p21_a_group_that_javas_push_consumer_uses_is_refused_by_name_and_goes_o
     push.leave().await;
 }
 
+/// Nobody of such a group sends heartbeats with its name, so the server has no `%RETRY%` topic of it, by which mqadmin finds
+/// the brokers to ask. With the topic's name it needs none.
+async fn mqadmin_shows_the_progress_of_a_group_that_only_shares_when_it_is_told_the_topic(server: Server) {
+    let mixed = Mixed::on(server, 4).await;
+    send_all(&mixed.producer, &mixed.topic, numbered(40)).await;
+    let builder = mixed.client.pull_consumer(&mixed.group).subscribe(&mixed.topic, Filter::all()).share(0, 1);
+    let builder = builder.start_from(StartFrom::Earliest).until(StopAt::Now);
+    let mut consumer = within(PATIENCE, "build", builder.build()).await.expect("build");
+    let mut read = 0;
+    while let Some(batch) = within(PATIENCE, "the next batch or the end", consumer.next()).await {
+        let batch = batch.expect("a batch");
+        read += batch.len();
+        batch.complete();
+    }
+    assert_eq!(read, 40);
+    within(secs(10), "flush", consumer.control().flush()).await.expect("committed");
+    send_all(&mixed.producer, &mixed.topic, ["one more"]).await;
+    let admin = mixed.server.official(Language::Java);
+    let progress = admin.mqadmin("consumerProgress", &["-g", &mixed.group, "-t", &mixed.topic]).await;
+    assert!(progress.contains(&mixed.topic) && progress.contains("Consume Diff Total: 1"), "{progress}");
+}
+
 async fn r22_a_group_whose_members_subscribe_otherwise_is_refused(server: Server) {
     let mixed = Mixed::on(server, 2).await;
     let java = mixed.join_java("java");
@@ -262,6 +284,7 @@ on_both! {
     p19_a_member_beyond_the_queues_is_told_so_waits_and_takes_over_when_one_goes
     p21_a_group_that_javas_push_consumer_uses_is_refused_by_name_and_goes_on_undisturbed
     r22_a_group_whose_members_subscribe_otherwise_is_refused
+    mqadmin_shows_the_progress_of_a_group_that_only_shares_when_it_is_told_the_topic
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,7 +30,7 @@ pub(crate) struct Cluster {
     name_server: Option<String>,
     admin: Admin,
     /// Of the embedded cluster: it lives as long as this.
-    _broker: Option<Broker>,
+    broker: Option<Broker>,
 }
 
 /// What goes into a queue, and where it came to lie.
@@ -51,7 +51,7 @@ impl Cluster {
             access_point: broker.access_point(),
             name_server: (way == Way::Remoting).then_some(name_server),
             admin,
-            _broker: Some(broker),
+            broker: Some(broker),
         }
     }
 
@@ -75,7 +75,7 @@ impl Cluster {
             access_point,
             name_server: Some(name_server.expect("cluster.sh sets it")),
             admin: Admin::from_env().expect("the environment of cluster.sh"),
-            _broker: None,
+            broker: None,
         })
     }
 
@@ -87,6 +87,27 @@ impl Cluster {
         let admin = self.admin.clone();
         let done = tokio::task::spawn_blocking(move || work(&admin)).await.expect("no panic");
         done.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Kills the second broker; the real one by SIGKILL.
+    pub(crate) async fn kill_broker_b(&self) {
+        match &self.broker {
+            Some(broker) => broker.stop_broker(1),
+            None => script("kill").await,
+        }
+    }
+
+    /// Returns when it serves again, and routes show it.
+    pub(crate) async fn start_broker_b(&self, topic: &str, queues: usize) {
+        match &self.broker {
+            Some(broker) => {
+                broker.start_broker(1);
+                tokio::time::sleep(secs(1)).await; // a paused clock stands while fixtures are made
+            }
+            None => script("start").await,
+        }
+        let topic = topic.to_owned();
+        self.admin(move |admin| admin.await_queues(&topic, queues)).await;
     }
 
     /// With an access point for its producers, and a name server where that is the way in.
@@ -201,10 +222,24 @@ impl Cluster {
         self.client().pull_consumer(group).start_from(StartFrom::Earliest).build_timeout(secs(60))
     }
 
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.broker.is_some()
+    }
+
     /// Whether consumers of a group can share its queues among themselves, this way in.
     pub(crate) fn shares(&self) -> bool {
         self.way != Way::Grpc
     }
+}
+
+/// `kill` or `start` of broker-b, by the script that started the server.
+async fn script(verb: &'static str) {
+    let run = move || {
+        let script = env::var("CLUSTER_SH").expect("cluster.sh sets it");
+        let done = std::process::Command::new("bash").args([&script, verb, "broker-b"]).output().expect("bash");
+        assert!(done.status.success(), "{verb}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    tokio::task::spawn_blocking(run).await.expect("no panic");
 }
 
 /// Messages with bodies of their own.

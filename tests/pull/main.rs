@@ -2,8 +2,9 @@
 //! a real Apache RocketMQ with two brokers, when the environment names one: at its brokers, and at its proxy's remoting port.
 //!
 //! ```sh
-//! cargo test --test pull                                                                     # embedded only
-//! BROKERS=2 RUST_TEST_THREADS=12 tests/apache/cluster.sh run -- cargo test --test pull       # all four
+//! cargo test --test pull                                                                        # embedded only
+//! BROKERS=2 RUST_TEST_THREADS=12 tests/apache/cluster.sh run -- cargo test --test pull apache_  # the real server
+//! BROKERS=2 RUST_TEST_THREADS=1 tests/apache/cluster.sh run -- cargo test --test pull faults_at_the   # brokers are killed
 //! ```
 //!
 //! What a way in cannot do is refused with a typed error, and that is the behaviour then. The embedded broker runs on a paused
@@ -23,6 +24,7 @@ mod support;
 mod cluster;
 mod commits;
 mod control;
+mod faults;
 mod members;
 mod queues;
 mod reads;
@@ -31,29 +33,26 @@ mod starts;
 mod stops;
 mod tape;
 
-/// Makes four tests of each behaviour.
+/// Makes a test of each behaviour in each place.
 macro_rules! behaviours {
-    ($($module:ident: $($name:ident),+ $(,)?;)+) => {
-        behaviours! { @on embedded_grpc embedded Grpc: $($($module $name)+)+ }
-        behaviours! { @on embedded_remoting embedded Remoting: $($($module $name)+)+ }
-        behaviours! { @on apache_broker apache Remoting: $($($module $name)+)+ }
-        behaviours! { @on apache_proxy apache Proxy: $($($module $name)+)+ }
+    ($($place:ident: $start:ident $way:ident),+; $all:tt) => {
+        $( behaviours! { @place $place $start $way $all } )+
     };
-    (@on $place:ident embedded $way:ident: $($module:ident $name:ident)+) => {
+    (@place $place:ident embedded $way:ident { $($module:ident: $($name:ident),+ $(,)?;)+ }) => {
         mod $place {
-            $(
+            $($(
                 #[tokio::test(start_paused = true)]
                 async fn $name() {
                     let _calm = crate::support::Calm::default();
                     let cluster = crate::cluster::Cluster::embedded(crate::cluster::Way::$way).await;
                     crate::$module::$name(&cluster).await;
                 }
-            )+
+            )+)+
         }
     };
-    (@on $place:ident apache $way:ident: $($module:ident $name:ident)+) => {
+    (@place $place:ident apache $way:ident { $($module:ident: $($name:ident),+ $(,)?;)+ }) => {
         mod $place {
-            $(
+            $($(
                 #[tokio::test]
                 async fn $name() {
                     let _calm = crate::support::Calm::default();
@@ -61,12 +60,17 @@ macro_rules! behaviours {
                         crate::$module::$name(&cluster).await;
                     }
                 }
-            )+
+            )+)+
         }
     };
 }
 
 behaviours! {
+    embedded_grpc: embedded Grpc,
+    embedded_remoting: embedded Remoting,
+    apache_broker: apache Remoting,
+    apache_proxy: apache Proxy;
+    {
     reads:
         every_message_comes_once_in_contiguous_ranges_of_its_queue,
         a_message_arrives_as_it_was_sent,
@@ -129,4 +133,30 @@ behaviours! {
         an_unknown_topic_is_not_found_within_the_build_timeout,
         p5_an_offset_beyond_the_end_ends_the_stream_unless_the_policy_says_otherwise,
         p18_an_offset_far_beyond_the_end_is_refused_whatever_the_policy;
+}
+}
+
+// A broker that is killed concerns everybody, so on the real server these run one after the other.
+behaviours! {
+    faults_at_embedded_grpc: embedded Grpc,
+    faults_at_embedded_remoting: embedded Remoting,
+    faults_at_the_brokers: apache Remoting,
+    faults_at_the_proxy: apache Proxy;
+    {
+    faults:
+        p11_messages_of_a_broker_that_was_down_at_the_start_are_read_from_the_start_instant_on,
+        p11_messages_of_a_broker_that_was_in_no_route_at_the_start_are_read_from_the_start_instant_on,
+        p23_a_broker_that_is_killed_and_restarted_under_a_reader_loses_nothing_and_skips_nothing,
+        p12_a_queue_that_goes_to_another_member_and_back_is_read_once;
+    }
+}
+
+/// Members of one group that go in by two doors do not see each other (trap P26).
+#[tokio::test]
+async fn apache_p26_members_at_the_brokers_and_at_the_proxy_both_read_every_queue() {
+    let _calm = support::Calm::default();
+    let (at_brokers, at_proxy) = (cluster::Way::Remoting, cluster::Way::Proxy);
+    if let (Some(brokers), Some(proxy)) = (cluster::Cluster::apache(at_brokers), cluster::Cluster::apache(at_proxy)) {
+        members::p26_both_read_every_queue(&brokers, &proxy).await;
+    }
 }

@@ -41,7 +41,7 @@ async fn while_polled<T>(consumers: &mut [PullConsumer], wait: impl Future<Outpu
 }
 
 /// Every queue has one holder, and the sizes of the shares are these.
-async fn settled(consumers: &mut [PullConsumer], sizes: &[usize], what: &str) {
+pub(crate) async fn settled(consumers: &mut [PullConsumer], sizes: &[usize], what: &str) {
     let controls: Vec<_> = consumers.iter().map(PullConsumer::control).collect();
     let is_settled = move || {
         let shares: Vec<BTreeSet<MessageQueue>> =
@@ -142,6 +142,24 @@ pub(crate) async fn p19_a_queue_that_appears_later_has_one_reader_in_the_group(c
     read_both(&mut members, &mut tapes, stored.len() + more.len()).await;
     let both = [&*tapes[0].read, &*tapes[1].read].concat();
     assert_eq!(sorted(&both), sorted(&[stored, more].concat()), "none was skipped, none was read twice");
+}
+
+/// Documented as "one group, one way in": a proxy keeps a list of members of its own.
+pub(crate) async fn p26_both_read_every_queue(brokers: &Cluster, proxy: &Cluster) {
+    let (topic, group) = (brokers.topic(2).await, brokers.group().await);
+    let mut members = Vec::new();
+    for cluster in [brokers, proxy] {
+        members.push(member(&cluster.client(), &group, &topic).build().await.expect("build"));
+    }
+    // Longer than a round of the sharing takes.
+    while_polled(&mut members, tokio::time::sleep(secs(25))).await;
+    assert_eq!(held(&members).iter().map(BTreeSet::len).collect::<Vec<_>>(), [4, 4]);
+    let stored = brokers.fill(&topic, 5).await;
+    let mut tapes = [Tape::default(), Tape::default()];
+    read_both(&mut members, &mut tapes, 2 * stored.len()).await;
+    for tape in tapes {
+        assert_eq!(tape.all(), sorted(&stored), "each read every message");
+    }
 }
 
 pub(crate) async fn p27_members_hand_no_queue_to_who_assigns_or_shares(cluster: &Cluster) {
