@@ -192,7 +192,7 @@ impl QueueLedger {
     }
 
     /// Whether it is ours, and not being given up.
-    pub(super) fn may_hand_out(&self) -> bool {
+    pub(crate) fn may_hand_out(&self) -> bool {
         self.0.queue.page().phase == Phase::Owned
     }
 

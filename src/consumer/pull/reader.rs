@@ -36,7 +36,7 @@ pub(crate) struct Reader {
     /// Queues of which too much is handed out and not completed.
     blocked: BTreeSet<MessageQueue>,
     /// At most once: a piece whose position is being saved before it is handed out.
-    saving: Option<Saving>,
+    saving: Option<(MessageQueue, Saving)>,
     timer: Pin<Box<tokio::time::Sleep>>,
     /// It reads one queue, and ends with it.
     is_single: bool,
@@ -194,6 +194,7 @@ impl Reader {
             match change.life {
                 Some(Life::Begin(start, ledger)) if self.is_newer(&ledger) => {
                     self.blocked.remove(&queue);
+                    self.forget_saving(&queue);
                     self.queues.insert(queue.clone(), ledger);
                     let given_up = self.planner.begin(*start);
                     self.give_up(given_up);
@@ -217,8 +218,14 @@ impl Reader {
     fn end(&mut self, queue: &MessageQueue) {
         self.queues.remove(queue);
         self.blocked.remove(queue);
+        self.forget_saving(queue);
         let given_up = self.planner.end(queue);
         self.give_up(given_up);
+    }
+
+    /// A piece of a queue that ended or begins anew is handed out no more, so nobody waits until its position is saved.
+    fn forget_saving(&mut self, queue: &MessageQueue) {
+        self.saving.take_if(|(saved, _)| saved == queue);
     }
 
     fn give_up(&mut self, ticket: Option<Ticket>) {
@@ -266,24 +273,32 @@ impl Reader {
     }
 
     fn poll_saving(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<PullBatch>>> {
-        let Some(saving) = &mut self.saving else { return Poll::Ready(None) };
+        let Some((_, saving)) = &mut self.saving else { return Poll::Ready(None) };
         let (piece, saved) = ready!(saving.as_mut().poll(cx));
         self.saving = None;
-        if let Err(error) = saved {
-            return Poll::Ready(Some(Err(error)));
+        match saved {
+            Ok(()) => Poll::Ready(self.batch_of(piece)),
+            Err(error) if self.is_ours(&piece) => Poll::Ready(Some(Err(error))),
+            Err(_) => Poll::Ready(None), // given up meanwhile: what becomes of it is its next owner's
         }
-        Poll::Ready(self.batch_of(piece))
+    }
+
+    /// Whether a piece may still be handed out.
+    fn is_ours(&self, piece: &Piece) -> bool {
+        let ledger = self.queues.get(&piece.queue).filter(|ledger| ledger.epoch() == piece.epoch);
+        ledger.is_some_and(QueueLedger::may_hand_out)
     }
 
     /// `None`: not now.
     fn hand_out(&mut self, piece: Piece, cx: &mut Context<'_>) -> Option<Result<PullBatch>> {
         if self.shared.options.mode == CommitMode::AtMostOnce {
-            let ledger = self.queues.get(&piece.queue)?.clone();
+            let (queue, ledger) = (piece.queue.clone(), self.queues.get(&piece.queue)?.clone());
             let committer = self.shared.committer.clone();
-            self.saving = Some(Box::pin(async move {
+            let saving = async move {
                 let saved = committer.commit_before(&ledger, piece.range.end).await;
                 (piece, saved)
-            }));
+            };
+            self.saving = Some((queue, Box::pin(saving)));
             return None;
         }
         let batch = self.batch_of(piece)?;

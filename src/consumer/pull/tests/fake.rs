@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) members: Vec<Arc<str>>,
     pub(crate) pulls: HashMap<MessageQueue, Vec<u64>>,
     pub(crate) commits: Vec<(MessageQueue, u64)>,
+    /// Queues whose commits wait, until a tick after they are none of these.
+    pub(crate) mute: BTreeSet<MessageQueue>,
     pub(crate) bad_filter: bool,
 }
 
@@ -204,6 +206,9 @@ impl Pulling for Fake {
 
     fn commit<'a>(&'a self, at: &'a Endpoint, _: &'a Arc<str>, queue: &'a MessageQueue, next: Offset) -> Call<'a, ()> {
         Box::pin(async move {
+            while self.state().mute.contains(queue) {
+                self.arrived.notified().await;
+            }
             self.check_up(at, Operation::CommitOffset)?;
             let mut state = self.state();
             state.commits.push((queue.clone(), next.get()));

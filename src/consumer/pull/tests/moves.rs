@@ -1,6 +1,7 @@
 //! Seek, pause, reset.
 
 use super::*;
+use crate::checkpoint::CommitMode;
 use crate::consumer::pull::{PullEvent, SeekTo};
 use crate::error::ErrorKind;
 
@@ -19,6 +20,23 @@ async fn p6_after_a_seek_nothing_of_before_is_handed_out_and_late_completions_ch
     assert_eq!(control.checkpoint().get(&q(0)), Some(at(5)));
     control.flush().await.unwrap();
     assert_eq!(fake.committed(&q(0)), Some(5), "what is committed follows the seek");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p6_a_seek_does_not_wait_for_the_position_of_before() {
+    let fake = Fake::new(&[100]);
+    let mut consumer = build(subscribed().commit_mode(CommitMode::AtMostOnce), &fake).await.unwrap();
+    next(&mut consumer).await.complete();
+    fake.state().mute.insert(q(0));
+    let saved_in_vain = tokio::time::timeout(Duration::from_secs(1), next(&mut consumer)).await;
+    assert!(saved_in_vain.is_err(), "nothing before it is saved");
+    consumer.control().seek(&q(0), SeekTo::Offset(at(0))).await.unwrap();
+    fake.state().mute.clear();
+    fake.set_down("b", true); // what was under way fails
+    tokio::time::sleep(Duration::from_secs(6)).await; // longer than an interval: the new place is to be saved
+    fake.set_down("b", false);
+    let batch = tokio::time::timeout(Duration::from_secs(5), next(&mut consumer)).await.expect("it goes on");
+    assert_eq!(batch.range().start, at(0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! Queues that come and go, and a stream for each.
 
 use super::*;
+use crate::checkpoint::CommitMode;
 use crate::consumer::pull::{PullEvent, QueueStreams};
 use crate::model::StopAt;
 
@@ -37,6 +38,21 @@ async fn p8_a_queue_that_is_taken_away_finishes_what_was_handed_out_is_committed
     }
     assert_eq!(fake.committed(&q(0)), Some(end.get()));
     drop(mine);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_is_lost_while_its_position_is_saved_disturbs_no_other() {
+    let fake = Fake::new(&[100, 100]);
+    let mut consumer = build(subscribed().commit_mode(CommitMode::AtMostOnce), &fake).await.unwrap();
+    next(&mut consumer).await.complete();
+    fake.state().mute.insert(q(0));
+    let saved_in_vain = async { while *next(&mut consumer).await.queue() == q(1) {} };
+    assert!(tokio::time::timeout(Duration::from_secs(1), saved_in_vain).await.is_err(), "nothing before it is saved");
+    fake.set_members(&["a", "me"]); // queue 0 goes to a
+    for _ in 0..3 {
+        let batch = tokio::time::timeout(Duration::from_secs(3), next(&mut consumer)).await.expect("the other goes on");
+        assert_eq!(*batch.queue(), q(1));
+    }
 }
 
 #[tokio::test(start_paused = true)]
