@@ -1,0 +1,512 @@
+//! What a history says about a consumer, in the manner of Jepsen's Kafka workload: operations in, anomalies out. Pure.
+//!
+//! Jepsen's names are kept where it has one. It has no commits and no completions to check, because there a poll commits;
+//! here they are half of the contract, so most of the kinds are about positions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Range;
+
+use crate::op::{Contract, Entry, Event, Op, Place, Process, Queue, Sent, Why};
+
+/// How old what a broker said about a position may be when a queue begins there: an answer may be late by so much.
+const SLACK: u64 = 4_000;
+
+/// Messages that are handed out together at most.
+const PIECE: usize = 32;
+
+/// What must not happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Two values at one offset.
+    InconsistentOffset,
+    /// One value at two offsets, although no answer was lost.
+    DuplicateSend,
+    /// A send was answered, and is not there.
+    LostSend,
+    /// A send was refused, and was read (G1a).
+    AbortedRead,
+    /// A later send of one process lies before an earlier one of it.
+    NonmonotonicSend,
+    /// Within one poll messages are missing.
+    IntPollSkip,
+    /// Within one poll messages go back, or lie outside of its range.
+    IntNonmonotonicPoll,
+    /// Between two polls messages are missing.
+    PollSkip,
+    /// A poll goes back.
+    NonmonotonicPoll,
+    /// A poll of an epoch that is over, or of a queue that is not the process's.
+    StalePoll,
+    /// A message that the filter does not want.
+    Unfiltered,
+    /// A queue begins behind messages that nobody has processed.
+    SkippedBegin,
+    /// A queue begins before what was committed for good.
+    Reread,
+    /// A position was committed beyond what is processed: after a crash it would be lost.
+    Lost,
+    /// A committed position goes back, and nobody asked for it.
+    Regressed,
+    /// It was told that a position is saved, and it is not.
+    NotDurable,
+    /// A queue was given up although there was time for what is open.
+    GivenUpEarly,
+    /// A queue was given up at a lower position than was completed.
+    Undercommitted,
+    /// Handed out before its position was committed (at most once).
+    Uncommitted,
+    /// Handed out twice (at most once), or twice in the outputs (exactly once).
+    Duplicate,
+    /// Never handed out.
+    Unseen,
+    /// Never processed, or not in the outputs.
+    Unprocessed,
+    /// A stream failed.
+    Failed,
+    /// Something did not come to its end.
+    Stuck,
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Anomaly {
+    pub(crate) kind: Kind,
+    /// When it showed.
+    pub(crate) at: u64,
+    pub(crate) queue: Option<Queue>,
+    pub(crate) text: String,
+}
+
+impl fmt::Display for Anomaly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} at {:.3}s: {}", self.kind, self.at as f64 / 1000.0, self.text)
+    }
+}
+
+/// Everything in a history that breaks the contract.
+pub(crate) fn anomalies(contract: Contract, history: &[Event]) -> Vec<Anomaly> {
+    let mut checker = Checker::new(contract, history);
+    for event in history {
+        checker.now = event.at;
+        checker.take(&event.op);
+    }
+    checker.end();
+    checker.found
+}
+
+/// A queue, as all processes together have left it so far.
+#[derive(Default)]
+struct Shared {
+    log: BTreeMap<u64, Entry>,
+    owners: BTreeSet<Process>,
+    /// Offsets that somebody has processed.
+    processed: BTreeSet<u64>,
+    /// Offsets that the program has gone past on purpose.
+    excused: BTreeSet<u64>,
+    seen: BTreeSet<u64>,
+    /// Seen since nobody has set the queue back, by one who was alone, and when (at most once).
+    once: BTreeMap<u64, u64>,
+    /// How often something may have been committed and never handed out (at most once).
+    gaps: usize,
+    /// Two have owned it at once since somebody committed as far as he is: RocketMQ has nothing against one who commits
+    /// what is lower than what the other has.
+    is_contested: bool,
+    /// The position that nothing may undo, and since when.
+    firm: Option<(u64, u64)>,
+    places: BTreeMap<Place, u64>,
+}
+
+/// A queue, as one process reads it.
+struct Reader {
+    start: u64,
+    next: u64,
+    epoch: Option<u64>,
+    handed: BTreeSet<u64>,
+    done: BTreeSet<u64>,
+    /// Until when what is open may be completed.
+    until: Option<u64>,
+    /// Its process does not wait that long.
+    leaves: bool,
+}
+
+struct Checker {
+    contract: Contract,
+    now: u64,
+    queues: BTreeMap<Queue, Shared>,
+    readers: BTreeMap<(Process, Queue), Reader>,
+    refused: BTreeSet<u64>,
+    last_sent: BTreeMap<(Process, Queue), u64>,
+    sends_may_repeat: bool,
+    outputs: BTreeMap<(Queue, u64), usize>,
+    found: Vec<Anomaly>,
+}
+
+impl Shared {
+    fn wanted(&self, range: Range<u64>) -> impl Iterator<Item = u64> {
+        self.log.range(range).filter(|(_, entry)| entry.wanted).map(|(offset, _)| *offset)
+    }
+
+    /// The first message below `next` that nobody has processed.
+    fn unprocessed_below(&self, next: u64) -> Option<u64> {
+        self.wanted(0..next).find(|offset| !self.processed.contains(offset) && !self.excused.contains(offset))
+    }
+}
+
+impl Reader {
+    /// The lowest and the highest position that what was completed can mean.
+    fn low_mark(&self, shared: &Shared) -> (u64, u64) {
+        let mut lowest = self.start;
+        for offset in shared.wanted(self.start..u64::MAX) {
+            if !self.done.contains(&offset) {
+                return (lowest, offset);
+            }
+            lowest = offset + 1;
+        }
+        (lowest, u64::MAX)
+    }
+}
+
+impl Checker {
+    fn new(contract: Contract, history: &[Event]) -> Self {
+        let mut queues: BTreeMap<Queue, Shared> = BTreeMap::new();
+        for event in history {
+            if let Op::Log { queue, entries } = &event.op {
+                queues.entry(*queue).or_default().log = entries.iter().map(|entry| (entry.offset, *entry)).collect();
+            }
+        }
+        Self {
+            contract,
+            now: 0,
+            queues,
+            readers: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            last_sent: BTreeMap::new(),
+            sends_may_repeat: false,
+            outputs: BTreeMap::new(),
+            found: Vec::new(),
+        }
+    }
+
+    fn find(&mut self, kind: Kind, queue: Option<Queue>, text: String) {
+        self.found.push(Anomaly { kind, at: self.now, queue, text });
+    }
+
+    fn take(&mut self, op: &Op) {
+        match op {
+            Op::Send { by, value, sent } => self.send(*by, *value, *sent),
+            Op::RepliesLost => self.sends_may_repeat = true,
+            Op::Begin { by, queue, at, why } => self.begin(*by, *queue, *at, *why),
+            Op::Poll { by, queue, epoch, range, messages } => self.poll(*by, *queue, *epoch, range, messages),
+            Op::Complete { by, queue, range, late } => self.complete(*by, *queue, range.clone(), *late),
+            Op::Revoking { by, queue, within } => {
+                if let Some(reader) = self.readers.get_mut(&(*by, *queue)) {
+                    reader.until = Some(self.now + within);
+                }
+            }
+            Op::Revoked { by, queue, reached } => self.revoked(*by, *queue, *reached),
+            Op::Durable { by, queue, next, place } => self.durable(*by, *queue, *next, *place),
+            Op::Observe { queue, next, place } => self.observe(*queue, *next, *place),
+            Op::Crash { by } | Op::Leave { by } => self.gone(*by),
+            Op::Leaving { by } => {
+                let readers = self.readers.iter_mut().filter(|((reader, _), _)| reader == by);
+                readers.for_each(|(_, reader)| reader.leaves = true);
+            }
+            Op::Output { queue, offset, .. } => *self.outputs.entry((*queue, *offset)).or_default() += 1,
+            Op::Fail { by, error } => self.find(Kind::Failed, None, format!("p{by}: {error}")),
+            Op::Stuck { what } => self.find(Kind::Stuck, None, what.clone()),
+            Op::Log { .. } | Op::Note { .. } => {}
+        }
+    }
+
+    fn send(&mut self, by: Process, value: u64, sent: Sent) {
+        let Sent::Stored { queue, offset } = sent else {
+            if sent == Sent::Refused {
+                self.refused.insert(value);
+            }
+            return;
+        };
+        match self.queues.entry(queue).or_default().log.get(&offset).map(|entry| entry.value) {
+            Some(there) if there == value => {}
+            Some(there) => {
+                let text = format!("q{queue} {offset} is {value} for its sender, and {there} in the queue");
+                self.find(Kind::InconsistentOffset, Some(queue), text);
+            }
+            None => {
+                let text = format!("{value} was stored at q{queue} {offset}, and is not there");
+                self.find(Kind::LostSend, Some(queue), text);
+            }
+        }
+        let before = self.last_sent.insert((by, queue), offset);
+        if let Some(before) = before.filter(|before| *before >= offset) {
+            let text = format!("p{by} sent {value} to q{queue} {offset}, after {before}");
+            self.find(Kind::NonmonotonicSend, Some(queue), text);
+        }
+    }
+
+    fn begin(&mut self, by: Process, queue: Queue, at: u64, why: Why) {
+        let (contract, now) = (self.contract, self.now);
+        let before = self.readers.insert((by, queue), Reader::at(at));
+        let shared = self.queues.entry(queue).or_default();
+        let mut found = Vec::new();
+        shared.owners.insert(by);
+        shared.is_contested |= shared.owners.len() > 1;
+        if why == Why::Sought {
+            shared.gaps += 1;
+            shared.excused.extend(shared.log.range(..at).map(|(offset, _)| *offset));
+            shared.once.retain(|offset, _| *offset < at);
+        } else {
+            // What the last owner handed out while the position was asked for.
+            shared.once.retain(|_, handed| *handed + SLACK <= now);
+        }
+        if why != Why::Sought
+            && contract != Contract::AtMostOnce
+            && let Some(offset) = shared.unprocessed_below(at)
+        {
+            found.push((Kind::SkippedBegin, format!("p{by} begins q{queue} at {at}, and {offset} is not processed")));
+        }
+        let stored = match why {
+            Why::Started { stored } => stored,
+            _ => None,
+        };
+        let firm = shared.firm.filter(|(since, _)| since + SLACK <= now).map(|(_, firm)| firm);
+        let at_least = match (why, before) {
+            (Why::Sought, _) => None,
+            (Why::GivenBack, Some(before)) => Some(before.low_mark(shared).0),
+            _ => stored.or(firm),
+        };
+        if let Some(firm) = at_least.filter(|firm| at < *firm) {
+            found.push((Kind::Reread, format!("p{by} begins q{queue} at {at}, and {firm} was committed")));
+        }
+        if let Some((_, firm)) = &mut shared.firm {
+            *firm = at.min(*firm);
+        }
+        found.into_iter().for_each(|(kind, text)| self.find(kind, Some(queue), text));
+    }
+
+    fn poll(&mut self, by: Process, queue: Queue, epoch: Option<u64>, range: &Range<u64>, messages: &[(u64, u64)]) {
+        self.within_poll(queue, range, messages);
+        let committed = self.committed_before(by, queue, range.end);
+        let shared = self.queues.entry(queue).or_default();
+        let Some(reader) = self.readers.get_mut(&(by, queue)).filter(|_| shared.owners.contains(&by)) else {
+            return self.find(Kind::StalePoll, Some(queue), format!("p{by} gets q{queue}, which is not its own"));
+        };
+        let mut found = Vec::from_iter(committed);
+        let (next, end) = (reader.next, range.end);
+        if epoch < reader.epoch {
+            found.push((Kind::StalePoll, format!("p{by} gets q{queue} of {epoch:?}, after {:?}", reader.epoch)));
+        }
+        if range.start < next {
+            let text = format!("p{by} gets q{queue} {}..{end}, and was at {next}", range.start);
+            found.push((Kind::NonmonotonicPoll, text));
+        } else if shared.wanted(next..range.start).next().is_some() || (epoch.is_some() && next < range.start) {
+            let text = format!("p{by} gets q{queue} {}..{end}, and was at {next}", range.start);
+            found.push((Kind::PollSkip, text));
+        }
+        (reader.next, reader.epoch) = (end, epoch);
+        let offsets = messages.iter().map(|(offset, _)| *offset);
+        reader.handed.extend(offsets.clone());
+        shared.seen.extend(offsets.clone());
+        let is_alone = shared.owners.len() == 1;
+        for offset in offsets.filter(|_| self.contract == Contract::AtMostOnce) {
+            let before = if is_alone { shared.once.insert(offset, self.now) } else { shared.once.remove(&offset) };
+            if before.is_some() && is_alone {
+                found.push((Kind::Duplicate, format!("p{by} gets q{queue} {offset}, which was handed out before")));
+            }
+        }
+        found.into_iter().for_each(|(kind, text)| self.find(kind, Some(queue), text));
+    }
+
+    /// A poll by itself: its messages against its range and against the queue.
+    fn within_poll(&mut self, queue: Queue, range: &Range<u64>, messages: &[(u64, u64)]) {
+        let shared = self.queues.entry(queue).or_default();
+        let mut found = Vec::new();
+        let mut next = range.start;
+        for &(offset, value) in messages {
+            if offset < next || offset >= range.end {
+                let text = format!("q{queue} {}..{} has {offset} where {next} is next", range.start, range.end);
+                found.push((Kind::IntNonmonotonicPoll, text));
+                continue;
+            }
+            found.extend(shared.wanted(next..offset).next().map(|missing| {
+                let text = format!("q{queue} {}..{} has {offset}, and not {missing}", range.start, range.end);
+                (Kind::IntPollSkip, text)
+            }));
+            next = offset + 1;
+            match shared.log.get(&offset) {
+                Some(entry) if entry.value == value && entry.wanted => {}
+                Some(entry) if entry.value == value => {
+                    found.push((Kind::Unfiltered, format!("q{queue} {offset} is none of the group's")));
+                }
+                entry => {
+                    let there = entry.map(|entry| entry.value);
+                    let text = format!("q{queue} {offset} is {value} for its reader, and {there:?} in the queue");
+                    found.push((Kind::InconsistentOffset, text));
+                }
+            }
+            if self.refused.contains(&value) {
+                found.push((Kind::AbortedRead, format!("q{queue} {offset} is {value}, which was refused")));
+            }
+        }
+        found.extend(shared.wanted(next..range.end.max(next)).next().map(|missing| {
+            (Kind::IntPollSkip, format!("q{queue} {}..{} does not have {missing}", range.start, range.end))
+        }));
+        found.into_iter().for_each(|(kind, text)| self.find(kind, Some(queue), text));
+    }
+
+    /// At most once, a position lies in some place before what is below it is handed out.
+    fn committed_before(&self, by: Process, queue: Queue, end: u64) -> Option<(Kind, String)> {
+        let shared = self.queues.get(&queue).filter(|_| self.contract == Contract::AtMostOnce)?;
+        // Another owner may have set the position back since.
+        let committed = shared.places.values().max().copied().unwrap_or_default();
+        (committed < end && shared.owners.len() == 1)
+            .then(|| (Kind::Uncommitted, format!("p{by} gets q{queue} up to {end}, and {committed} is committed")))
+    }
+
+    /// What is late was processed all the same, but counts for nothing.
+    fn complete(&mut self, by: Process, queue: Queue, range: Range<u64>, late: bool) {
+        let shared = self.queues.entry(queue).or_default();
+        let offsets: Vec<u64> = shared.wanted(range).collect();
+        shared.processed.extend(&offsets);
+        if let Some(reader) = self.readers.get_mut(&(by, queue)).filter(|_| !late) {
+            reader.done.extend(offsets);
+        }
+    }
+
+    fn revoked(&mut self, by: Process, queue: Queue, reached: u64) {
+        let shared = self.queues.entry(queue).or_default();
+        shared.owners.remove(&by);
+        shared.gaps += 1;
+        let Some(reader) = self.readers.get(&(by, queue)) else { return };
+        let (lowest, highest) = reader.low_mark(shared);
+        let open = reader.handed.difference(&reader.done).next().copied();
+        let in_time = reader.until.is_some_and(|until| self.now < until) && !reader.leaves;
+        if self.contract != Contract::AtLeastOnce {
+            return;
+        }
+        if let Some(open) = open.filter(|_| in_time) {
+            self.find(Kind::GivenUpEarly, Some(queue), format!("p{by} has given up q{queue}, and {open} is open"));
+        }
+        if reached < lowest {
+            let text = format!("p{by} has given up q{queue} at {reached}, and {lowest} was completed");
+            self.find(Kind::Undercommitted, Some(queue), text);
+        }
+        if reached > highest {
+            let text = format!("p{by} has given up q{queue} at {reached}, and {highest} was not completed");
+            self.find(Kind::Lost, Some(queue), text);
+        }
+    }
+
+    fn durable(&mut self, by: Process, queue: Queue, next: u64, place: Place) {
+        let shared = self.queues.entry(queue).or_default();
+        let there = shared.places.get(&place).copied().unwrap_or_default();
+        if there < next && (place != Place::Broker || !shared.is_contested) {
+            let text = format!("p{by} was told that q{queue} {next} is saved, and {there} is in {place:?}");
+            self.find(Kind::NotDurable, Some(queue), text);
+        }
+    }
+
+    fn observe(&mut self, queue: Queue, next: u64, place: Place) {
+        let (contract, now) = (self.contract, self.now);
+        let shared = self.queues.entry(queue).or_default();
+        let known = shared.places.insert(place, next) == Some(next);
+        let mut found = Vec::new();
+        if contract != Contract::AtMostOnce
+            && !known
+            && let Some(offset) = shared.unprocessed_below(next)
+        {
+            found.push((Kind::Lost, format!("q{queue} {next} is in {place:?}, and {offset} is not processed")));
+        }
+        if place == Place::Broker && shared.owners.len() <= 1 {
+            if let Some((_, firm)) = shared.firm.filter(|(_, firm)| next < *firm) {
+                found.push((Kind::Regressed, format!("q{queue} is {next}, and was {firm}")));
+            }
+            let owner = shared.owners.first().and_then(|owner| self.readers.get(&(*owner, queue)));
+            // An owner may have begun before what the last one has committed since.
+            let mine = owner.map_or(u64::MAX, |reader| match contract {
+                Contract::AtMostOnce => reader.next,
+                _ => reader.low_mark(shared).0,
+            });
+            shared.is_contested &= owner.is_some() && next < mine;
+            let (since, firm) = shared.firm.unwrap_or((now, 0));
+            let firmer = next.min(mine);
+            shared.firm = Some(if firmer > firm { (now, firmer) } else { (since, firmer) });
+        } else if place == Place::Broker {
+            shared.firm = None;
+        }
+        found.into_iter().for_each(|(kind, text)| self.find(kind, Some(queue), text));
+    }
+
+    fn gone(&mut self, by: Process) {
+        for shared in self.queues.values_mut() {
+            if shared.owners.remove(&by) {
+                shared.gaps += 1;
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        let queues = std::mem::take(&mut self.queues);
+        let mut places: BTreeMap<u64, (Queue, u64)> = BTreeMap::new();
+        for (queue, shared) in &queues {
+            for entry in shared.log.values() {
+                let twice = places.insert(entry.value, (*queue, entry.offset));
+                if let Some((other, offset)) = twice.filter(|_| !self.sends_may_repeat) {
+                    let text = format!("{} is at q{queue} {} and at q{other} {offset}", entry.value, entry.offset);
+                    self.find(Kind::DuplicateSend, Some(*queue), text);
+                }
+            }
+            self.end_of(*queue, shared);
+        }
+    }
+
+    fn end_of(&mut self, queue: Queue, shared: &Shared) {
+        let all = || shared.wanted(0..u64::MAX).filter(|offset| !shared.excused.contains(offset));
+        let unseen: Vec<u64> = all().filter(|offset| !shared.seen.contains(offset)).collect();
+        let unprocessed: Vec<u64> = all().filter(|offset| !shared.processed.contains(offset)).collect();
+        match self.contract {
+            Contract::AtMostOnce => {
+                // A process that ends between the commit and the hand-out loses one piece.
+                let runs = || unseen.chunk_by(|a, b| shared.wanted(a + 1..*b).next().is_none());
+                if runs().count() > shared.gaps || runs().any(|run| run.len() > PIECE) {
+                    let text = format!("q{queue} {unseen:?}; at most {} pieces can be", shared.gaps);
+                    self.find(Kind::Unseen, Some(queue), text);
+                }
+            }
+            Contract::AtLeastOnce | Contract::ExactlyOnce => {
+                if !unseen.is_empty() {
+                    self.find(Kind::Unseen, Some(queue), format!("q{queue} {unseen:?}"));
+                }
+            }
+        }
+        if self.contract == Contract::AtLeastOnce && !unprocessed.is_empty() {
+            self.find(Kind::Unprocessed, Some(queue), format!("q{queue} {unprocessed:?}"));
+        }
+        let is_exact = self.contract == Contract::ExactlyOnce;
+        for offset in shared.wanted(0..u64::MAX).filter(|_| is_exact) {
+            match self.outputs.get(&(queue, offset)).copied().unwrap_or_default() {
+                0 => self.find(Kind::Unprocessed, Some(queue), format!("q{queue} {offset} is in no output")),
+                1 => {}
+                times => self.find(Kind::Duplicate, Some(queue), format!("q{queue} {offset} is in {times} outputs")),
+            }
+        }
+    }
+}
+
+impl Reader {
+    const fn at(at: u64) -> Self {
+        Self {
+            start: at,
+            next: at,
+            epoch: None,
+            handed: BTreeSet::new(),
+            done: BTreeSet::new(),
+            until: None,
+            leaves: false,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "checker_tests.rs"]
+mod tests;

@@ -1,0 +1,177 @@
+//! One life of a consumer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::prelude::*;
+use rocketmq_stream::embedded::Broker;
+use rocketmq_stream::{
+    Checkpoint, Client, CommitMode, Completion, Error, Filter, PullConsumer, PullControl, RouteEndpoints, StartFrom,
+};
+use tokio::task::JoinHandle;
+
+use crate::keeping::{Fused, Kept};
+use crate::op::{Contract, Op, Process, Queue, Why};
+use crate::plan::{Keeping, Owning, Plan, Way};
+use crate::reading::{Item, Reading};
+use crate::record::{Listener, Record};
+use crate::wire::Wire;
+
+pub(crate) const TOPIC: &str = "trades";
+pub(crate) const GROUP: &str = "etl";
+
+/// What was handed out and is neither completed nor forgotten.
+pub(crate) struct Held {
+    /// Queue, life of the queue, range; of several when completions were merged.
+    pub(crate) covers: Vec<(Queue, u64, std::ops::Range<u64>)>,
+    pub(crate) offsets: Vec<u64>,
+    pub(crate) completions: Vec<Completion>,
+}
+
+pub(crate) struct Member {
+    pub(crate) process: Process,
+    pub(crate) slot: usize,
+    pub(crate) wire: Wire,
+    /// `None` once the stream is gone.
+    pub(crate) reading: Option<Reading>,
+    pub(crate) control: PullControl,
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) hears: JoinHandle<()>,
+    pub(crate) store: Option<Fused>,
+    pub(crate) held: Vec<Held>,
+    /// It has dropped a completion, so its stream may fail.
+    pub(crate) forgot: bool,
+    record: Arc<Record>,
+}
+
+impl Member {
+    /// # Errors
+    /// The consumer's, when it could not be built.
+    pub(crate) async fn join(
+        (process, slot): (Process, usize),
+        plan: &Plan,
+        broker: &Broker,
+        (kept, positions): (&Kept, &Checkpoint),
+        record: &Arc<Record>,
+    ) -> Result<Self, Error> {
+        let (wire, store) = (Wire::to(broker).await, kept.open());
+        let stored = match &store {
+            Some(store) => store.saved(GROUP),
+            None if plan.contract == Contract::ExactlyOnce => positions.clone(),
+            None => Checkpoint::new(),
+        };
+        let consumer = build(plan, slot, &wire, store.clone(), positions).await?;
+        let control = consumer.control();
+        let listener = Listener::new(process, Arc::clone(record), control.events());
+        for (queue, at) in control.checkpoint().iter() {
+            let stored = stored.get(queue).map(rocketmq_stream::Offset::get);
+            listener.begin(record.index(queue), at.get(), Why::Started { stored });
+        }
+        let hears = tokio::spawn(Arc::clone(&listener).run());
+        let reading = Some(Reading::new(consumer, plan.form));
+        let record = Arc::clone(record);
+        Ok(Self {
+            process,
+            slot,
+            wire,
+            reading,
+            control,
+            listener,
+            hears,
+            store,
+            held: Vec::new(),
+            forgot: false,
+            record,
+        })
+    }
+
+    /// The next item within this time, written down. `Ok(None)`: nothing came.
+    ///
+    /// # Errors
+    /// The stream's; `None` when it has ended. There is nothing more to be had from it then.
+    pub(crate) async fn poll(&mut self, patience: Duration) -> Result<Option<Item>, Option<Error>> {
+        let Some(reading) = &mut self.reading else { return Err(None) };
+        let item = match tokio::time::timeout(patience, reading.next()).await {
+            Err(_) => None,
+            Ok(Some(Ok(item))) => Some(item),
+            Ok(Some(Err(error))) => return Err(Some(error)),
+            Ok(None) => return Err(None),
+        };
+        self.listener.catch_up();
+        Ok(item)
+    }
+
+    pub(crate) fn write_down(&self, item: &Item) -> Queue {
+        let queue = self.record.index(&item.queue);
+        self.record.put(Op::Poll {
+            by: self.process,
+            queue,
+            epoch: item.epoch,
+            range: item.range.clone(),
+            messages: item.messages.clone(),
+        });
+        queue
+    }
+
+    pub(crate) fn hold(&mut self, queue: Queue, item: Item) {
+        let offsets = item.messages.iter().map(|(offset, _)| *offset).collect();
+        let covers = vec![(queue, self.listener.life(queue), item.range)];
+        self.held.push(Held { covers, offsets, completions: vec![item.completion] });
+    }
+
+    /// Completes all of it; a completion that is left is written down first, because it is work that was done.
+    pub(crate) fn complete(&self, held: Held) {
+        self.listener.catch_up();
+        for (queue, life, range) in held.covers {
+            let late = self.listener.life(queue) != life;
+            self.record.put(Op::Complete { by: self.process, queue, range, late });
+        }
+        held.completions.into_iter().for_each(Completion::complete);
+    }
+
+    /// What is completed of each queue.
+    pub(crate) fn completed(&self) -> BTreeMap<Queue, u64> {
+        let checkpoint = self.control.checkpoint();
+        checkpoint.iter().map(|(queue, next)| (self.record.index(queue), next.get())).collect()
+    }
+}
+
+async fn build(
+    plan: &Plan,
+    slot: usize,
+    wire: &Wire,
+    store: Option<Fused>,
+    positions: &Checkpoint,
+) -> Result<PullConsumer, Error> {
+    let client = Client::builder().request_timeout(Duration::from_secs(3)).connect_timeout(Duration::from_secs(1));
+    let client = match plan.way {
+        Way::Remoting => client.name_server(&wire.name_server),
+        Way::Grpc => client.access_point(&wire.access_point).route_endpoints(RouteEndpoints::AccessPoint),
+    };
+    let filter = if plan.is_filtered { Filter::tag("wanted") } else { Filter::all() };
+    let millis = Duration::from_millis;
+    let mut builder = client.build().unwrap().pull_consumer(GROUP).subscribe(TOPIC, filter);
+    builder = match plan.contract {
+        Contract::AtLeastOnce => builder.commit_mode(CommitMode::AtLeastOnce),
+        Contract::AtMostOnce => builder.commit_mode(CommitMode::AtMostOnce),
+        Contract::ExactlyOnce => builder.commit_mode(CommitMode::Manual),
+    };
+    builder = match plan.contract {
+        Contract::ExactlyOnce => builder.start_from(StartFrom::Checkpoint(positions.clone())),
+        _ => builder.start_from(StartFrom::committed_or_earliest()),
+    };
+    builder = builder
+        .commit_interval(millis(plan.interval_ms))
+        .drain_timeout(millis(plan.drain_ms))
+        .max_messages(plan.max_messages)
+        .max_buffered_messages(plan.buffered)
+        .await_duration(millis(5_000));
+    if plan.owning == Owning::Share {
+        builder = builder.share(slot as u32, plan.slots as u32);
+    }
+    if let Some(store) = store {
+        builder = builder.checkpoints(store).mirror_to_brokers(plan.keeping != Keeping::MemoryAlone);
+    }
+    builder.build().await
+}

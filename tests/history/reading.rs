@@ -1,0 +1,106 @@
+//! The three forms of the stream, read in one way.
+
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::prelude::*;
+use rocketmq_stream::{
+    Completion, Message, MessageQueue, PullBatch, PullConsumer, PulledMessage, PulledMessages, QueueStream,
+    QueueStreams, Result,
+};
+
+use crate::plan::Form;
+
+pub(crate) enum Reading {
+    Batches(PullConsumer),
+    Messages(PulledMessages),
+    Queues { streams: QueueStreams, open: Vec<QueueStream>, turn: usize },
+}
+
+/// What was handed out.
+pub(crate) struct Item {
+    pub(crate) queue: MessageQueue,
+    pub(crate) epoch: Option<u64>,
+    pub(crate) range: Range<u64>,
+    /// Offsets and values.
+    pub(crate) messages: Vec<(u64, u64)>,
+    pub(crate) completion: Completion,
+}
+
+impl Reading {
+    pub(crate) fn new(consumer: PullConsumer, form: Form) -> Self {
+        match form {
+            Form::Batches => Self::Batches(consumer),
+            Form::Messages => Self::Messages(consumer.per_message()),
+            Form::Queues => Self::Queues { streams: consumer.per_queue(), open: Vec::new(), turn: 0 },
+        }
+    }
+
+    /// Drops the stream of a queue. `None`: there is none.
+    pub(crate) fn give_back(&mut self, number: usize) -> Option<MessageQueue> {
+        let Self::Queues { open, .. } = self else { return None };
+        let at = number.checked_rem(open.len())?;
+        Some(open.swap_remove(at).queue().clone())
+    }
+}
+
+impl Stream for Reading {
+    type Item = Result<Item>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.get_mut() {
+            Self::Batches(consumer) => consumer.poll_next_unpin(cx).map(|item| item.map(|item| item.map(of_batch))),
+            Self::Messages(messages) => messages.poll_next_unpin(cx).map(|item| item.map(|item| item.map(of_message))),
+            Self::Queues { streams, open, turn } => poll_queues(streams, open, turn, cx),
+        }
+    }
+}
+
+fn poll_queues(
+    streams: &mut QueueStreams,
+    open: &mut Vec<QueueStream>,
+    turn: &mut usize,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Item>>> {
+    let is_over = loop {
+        match streams.poll_next_unpin(cx) {
+            Poll::Ready(Some(Ok(stream))) => open.push(stream),
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+            Poll::Ready(None) => break true,
+            Poll::Pending => break false,
+        }
+    };
+    *turn = turn.wrapping_add(1);
+    let mut left = open.len();
+    while left > 0 {
+        let at = (*turn + left) % open.len();
+        match open[at].poll_next_unpin(cx) {
+            Poll::Ready(Some(item)) => return Poll::Ready(Some(item.map(of_batch))),
+            Poll::Ready(None) => drop(open.swap_remove(at)),
+            Poll::Pending => {}
+        }
+        left -= 1;
+    }
+    if is_over && open.is_empty() { Poll::Ready(None) } else { Poll::Pending }
+}
+
+fn of_batch(batch: PullBatch) -> Item {
+    let (queue, epoch, range) = (batch.queue().clone(), batch.epoch().get(), batch.range());
+    let messages = batch.messages().iter().map(offset_and_value).collect();
+    let completion = batch.into_completion();
+    Item { queue, epoch: Some(epoch), range: range.start.get()..range.end.get(), messages, completion }
+}
+
+fn of_message(message: PulledMessage) -> Item {
+    let messages = vec![offset_and_value(message.message())];
+    let completion = message.into_completion();
+    let range = completion.range().unwrap();
+    let queue = completion.queue().unwrap().clone();
+    Item { queue, epoch: None, range: range.start.get()..range.end.get(), messages, completion }
+}
+
+fn offset_and_value(message: &Message) -> (u64, u64) {
+    let value = std::str::from_utf8(message.body()).unwrap().parse().unwrap();
+    (message.queue_offset().unwrap().get(), value)
+}
