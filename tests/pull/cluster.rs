@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::io::Write;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 use rocketmq_stream::embedded::Broker;
 use rocketmq_stream::{Client, Filter, MessageQueue, Offset, PullConsumerBuilder, StartFrom};
+use tokio::sync::Barrier;
 
 use crate::admin::{self, Admin, Outgoing};
 use crate::support::{secs, unique};
@@ -31,6 +32,25 @@ pub(crate) struct Cluster {
     admin: Admin,
     /// Of the embedded cluster: it lives as long as this.
     broker: Option<Broker>,
+    /// Of the real one.
+    outage: Option<Arc<Outage>>,
+}
+
+/// One outage of the real server's second broker for several scenarios: each waits until all have come so far.
+#[derive(Debug)]
+pub(crate) struct Outage(Barrier);
+
+impl Outage {
+    pub(crate) fn of(scenarios: usize) -> Arc<Self> {
+        Arc::new(Self(Barrier::new(scenarios)))
+    }
+
+    async fn together(&self, verb: &'static str) {
+        if self.0.wait().await.is_leader() {
+            script(verb).await;
+        }
+        self.0.wait().await;
+    }
 }
 
 /// What goes into a queue, and where it came to lie.
@@ -52,6 +72,7 @@ impl Cluster {
             name_server: (way == Way::Remoting).then_some(name_server),
             admin,
             broker: Some(broker),
+            outage: None,
         }
     }
 
@@ -76,6 +97,7 @@ impl Cluster {
             name_server: Some(name_server.expect("cluster.sh sets it")),
             admin: Admin::from_env().expect("the environment of cluster.sh"),
             broker: None,
+            outage: None,
         })
     }
 
@@ -89,11 +111,20 @@ impl Cluster {
         done.unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// With its part in an outage.
+    pub(crate) fn during(self, outage: &Arc<Outage>) -> Self {
+        Self { outage: Some(Arc::clone(outage)), ..self }
+    }
+
+    fn outage(&self) -> &Outage {
+        self.outage.as_ref().expect("this scenario was not told of an outage")
+    }
+
     /// Kills the second broker; the real one by SIGKILL.
     pub(crate) async fn kill_broker_b(&self) {
         match &self.broker {
             Some(broker) => broker.stop_broker(1),
-            None => script("kill").await,
+            None => self.outage().together("kill").await,
         }
     }
 
@@ -104,7 +135,7 @@ impl Cluster {
                 broker.start_broker(1);
                 tokio::time::sleep(secs(1)).await; // a paused clock stands while fixtures are made
             }
-            None => script("start").await,
+            None => self.outage().together("start").await,
         }
         let topic = topic.to_owned();
         self.admin(move |admin| admin.await_queues(&topic, queues)).await;

@@ -4,7 +4,7 @@
 //! ```sh
 //! cargo test --test pull                                                                        # embedded only
 //! BROKERS=2 RUST_TEST_THREADS=12 tests/apache/cluster.sh run -- cargo test --test pull apache_  # the real server
-//! BROKERS=2 RUST_TEST_THREADS=1 tests/apache/cluster.sh run -- cargo test --test pull faults_at_the   # brokers are killed
+//! BROKERS=2 tests/apache/cluster.sh run -- cargo test --test pull outage   # a broker is killed
 //! ```
 //!
 //! What a way in cannot do is refused with a typed error, and that is the behaviour then. The embedded broker runs on a paused
@@ -118,6 +118,7 @@ behaviours! {
         p19_two_members_share_the_queues_and_the_one_that_stays_takes_over,
         p19_three_members_share_uneven_queues_and_a_fourth_waits_quietly,
         p19_a_queue_that_appears_later_has_one_reader_in_the_group,
+        p12_a_queue_that_goes_to_another_member_and_back_is_read_once,
         p27_members_hand_no_queue_to_who_assigns_or_shares;
     control:
         p6_a_seek_to_an_offset_begins_a_new_epoch_there,
@@ -136,19 +137,34 @@ behaviours! {
 }
 }
 
-// A broker that is killed concerns everybody, so on the real server these run one after the other.
 behaviours! {
     faults_at_embedded_grpc: embedded Grpc,
-    faults_at_embedded_remoting: embedded Remoting,
-    faults_at_the_brokers: apache Remoting,
-    faults_at_the_proxy: apache Proxy;
+    faults_at_embedded_remoting: embedded Remoting;
     {
     faults:
         p11_messages_of_a_broker_that_was_down_at_the_start_are_read_from_the_start_instant_on,
         p11_messages_of_a_broker_that_was_in_no_route_at_the_start_are_read_from_the_start_instant_on,
-        p23_a_broker_that_is_killed_and_restarted_under_a_reader_loses_nothing_and_skips_nothing,
-        p12_a_queue_that_goes_to_another_member_and_back_is_read_once;
+        p23_a_broker_that_is_killed_and_restarted_under_a_reader_loses_nothing_and_skips_nothing;
     }
+}
+
+/// The same faults on the real server, by both ways in. A broker that is killed concerns everybody: so there is one outage for
+/// all of them, and nothing else runs meanwhile.
+#[tokio::test]
+async fn outage_of_a_real_broker_p11_p23_nothing_is_lost_nothing_is_skipped_nothing_old_is_read() {
+    let _calm = support::Calm::default();
+    let outage = cluster::Outage::of(6);
+    let ways = [cluster::Way::Remoting, cluster::Way::Proxy].map(cluster::Cluster::apache);
+    let [Some(brokers), Some(proxy)] = ways else { return };
+    let (brokers, proxy) = (brokers.during(&outage), proxy.during(&outage));
+    tokio::join!(
+        faults::p11_messages_of_a_broker_that_was_down_at_the_start_are_read_from_the_start_instant_on(&brokers),
+        faults::p11_messages_of_a_broker_that_was_in_no_route_at_the_start_are_read_from_the_start_instant_on(&brokers),
+        faults::p23_a_broker_that_is_killed_and_restarted_under_a_reader_loses_nothing_and_skips_nothing(&brokers),
+        faults::p11_messages_of_a_broker_that_was_down_at_the_start_are_read_from_the_start_instant_on(&proxy),
+        faults::p11_messages_of_a_broker_that_was_in_no_route_at_the_start_are_read_from_the_start_instant_on(&proxy),
+        faults::p23_a_broker_that_is_killed_and_restarted_under_a_reader_loses_nothing_and_skips_nothing(&proxy),
+    );
 }
 
 /// Members of one group that go in by two doors do not see each other (trap P26).

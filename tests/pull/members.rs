@@ -5,13 +5,13 @@ use std::future::Future;
 
 use futures::prelude::*;
 use rocketmq_stream::{
-    Client, ErrorKind, Filter, MessageQueue, PullConsumer, PullConsumerBuilder, PullEvent, StartFrom,
+    Client, ErrorKind, FileCheckpoints, Filter, MessageQueue, PullConsumer, PullConsumerBuilder, PullEvent, StartFrom,
 };
 
 use crate::cluster::Cluster;
 use crate::queues::{held, read_both};
-use crate::support::{PATIENCE, eventually, secs, within};
-use crate::tape::{Tape, event, sorted};
+use crate::support::{PATIENCE, eventually, secs, unique, within};
+use crate::tape::{Tape, event, next, nothing_for, read, sorted};
 
 fn member(client: &Client, group: &str, topic: &str) -> PullConsumerBuilder {
     let builder = client.pull_consumer(group).subscribe(topic, Filter::all());
@@ -41,7 +41,7 @@ async fn while_polled<T>(consumers: &mut [PullConsumer], wait: impl Future<Outpu
 }
 
 /// Every queue has one holder, and the sizes of the shares are these.
-pub(crate) async fn settled(consumers: &mut [PullConsumer], sizes: &[usize], what: &str) {
+async fn settled(consumers: &mut [PullConsumer], sizes: &[usize], what: &str) {
     let controls: Vec<_> = consumers.iter().map(PullConsumer::control).collect();
     let is_settled = move || {
         let shares: Vec<BTreeSet<MessageQueue>> =
@@ -177,4 +177,57 @@ pub(crate) async fn p27_members_hand_no_queue_to_who_assigns_or_shares(cluster: 
     let moved = while_polled(&mut members, tokio::time::timeout(secs(25), assignments.changed())).await;
     assert!(moved.is_err(), "the member lost queues: {moved:?}");
     assert_eq!((aside.control().assignment().len(), numbered.control().assignment().len()), (1, 4));
+}
+
+fn with_file(client: &Client, group: &str, topic: &str, file: &std::path::Path) -> PullConsumerBuilder {
+    let builder =
+        client.pull_consumer(group).subscribe(topic, Filter::all()).start_from(StartFrom::committed_or_earliest());
+    let builder = builder.checkpoints(FileCheckpoints::open(file).expect("open")).commit_interval(secs(1));
+    builder.build_timeout(secs(60)).max_messages(10)
+}
+
+pub(crate) async fn p12_a_queue_that_goes_to_another_member_and_back_is_read_once(cluster: &Cluster) {
+    if cannot_share(cluster).await {
+        return;
+    }
+    let (topic, group) = (cluster.topic(2).await, cluster.group().await);
+    let folder = std::env::temp_dir().join(unique("pull"));
+    std::fs::create_dir(&folder).expect("a folder");
+    let client = cluster.client();
+    let first = with_file(&client, &group, &topic, &folder.join("a.ckpt")).build().await.expect("build");
+    let mut members = vec![first];
+    settled(&mut members, &[4], "A alone").await;
+    let mut stored = cluster.fill(&topic, 50).await;
+    // A reads a part of every queue, and stands still: what it has pulled ahead must not come out of it later.
+    let mut output = Tape::from(&members[0].position());
+    let has_all_begun = |tape: &Tape| {
+        let queues: BTreeSet<_> = tape.read.iter().map(|one| one.queue.clone()).collect();
+        queues.len() == 4
+    };
+    while !has_all_begun(&output) {
+        let batch = next(&mut members[0]).await;
+        output.note(&batch);
+        batch.complete();
+    }
+    within(PATIENCE, "flush", members[0].control().flush()).await.expect("flush");
+
+    let mut second = with_file(&client, &group, &topic, &folder.join("b.ckpt")).build().await.expect("build");
+    let shares = [members[0].control(), second.control()];
+    let halved = || shares.iter().all(|one| one.assignment().len() == 2);
+    eventually(secs(90), "two shares of two", halved).await;
+    let moved: Vec<_> = shares[1].assignment().iter().map(|(queue, _)| queue.clone()).collect();
+    let already = output.read.iter().filter(|one| moved.contains(&one.queue)).count();
+    let mut other = Tape::default();
+    read(&mut second, &mut other, 100 - already).await; // the rest of its queues
+    assert!(within(PATIENCE, "shutdown", second.control().shutdown(secs(30))).await.complete);
+    drop(second);
+    eventually(secs(90), "A has all again", || shares[0].assignment().len() == 4).await;
+
+    stored.extend(cluster.fill(&topic, 5).await);
+    let rest = stored.len() - other.read.len();
+    read(&mut members[0], &mut output, rest).await;
+    let joined = [&*output.read, &*other.read].concat();
+    assert_eq!(sorted(&joined), sorted(&stored), "each message is in one output, once");
+    nothing_for(secs(1), &mut members[0]).await;
+    std::fs::remove_dir_all(&folder).expect("the folder");
 }
