@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::stream::{self, StreamExt};
+
 use crate::checkpoint::Standing;
 use crate::clock;
 use crate::consumer::pull::resolve::Question;
@@ -8,6 +10,9 @@ use crate::consumer::pull::shared::{Known, Shared};
 use crate::error::Result;
 use crate::model::{MessageQueue, Offset, OffsetRange};
 use crate::transport::QueueBound;
+
+/// Queues whose lag is asked for at once; each takes three questions.
+pub(super) const AT_ONCE: usize = 16;
 
 /// How far one queue is behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,8 +95,8 @@ impl LagWatch {
         lags.collect()
     }
 
-    /// Asks the brokers for the ends and the committed offset of every queue; one that does not answer stays as it was
-    /// known. Cancel safe.
+    /// Asks the brokers for the ends and the committed offset of every queue, of some at a time; one that does not answer
+    /// stays as it was known. Cancel safe.
     pub async fn refreshed(&self) -> Vec<QueueLag> {
         let queues = self.shared.desk.owned();
         let asked = queues.iter().map(|queue| async move {
@@ -99,7 +104,7 @@ impl LagWatch {
                 tracing::debug!(%queue, %error, "the lag of a queue could not be asked for");
             }
         });
-        futures_util::future::join_all(asked).await;
+        stream::iter(asked).buffer_unordered(AT_ONCE).for_each(|()| std::future::ready(())).await;
         self.current()
     }
 
