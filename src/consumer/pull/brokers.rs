@@ -44,11 +44,33 @@ pub(crate) async fn locate(brokers: &dyn Brokers, queue: &MessageQueue, replica:
         Some(route) => route,
         None => brokers.route(queue.shared_topic()).await?,
     };
-    let known = find(&route, queue).ok_or_else(|| {
-        let text = "the queue is not in the route of its topic: its broker is away, or it was taken out of service";
-        Error::new(ErrorKind::Unavailable, text).during(Operation::QueryRoute).on_queue(queue)
-    })?;
+    let known = find(&route, queue).ok_or_else(|| not_in_route(queue))?;
     Ok(member(known, replica).unwrap_or_else(|| brokers.choose(&known.endpoints)))
+}
+
+/// As [`locate`] for what only the master may be told: a slave would keep it for itself, and the master write over it.
+///
+/// # Errors
+/// `Unavailable`, also when the broker has no master at the moment.
+pub(crate) async fn locate_master(brokers: &dyn Brokers, queue: &MessageQueue) -> Result<Endpoint> {
+    let route = match brokers.known_route(queue.topic()) {
+        Some(route) => route,
+        None => brokers.route(queue.shared_topic()).await?,
+    };
+    let known = find(&route, queue).ok_or_else(|| not_in_route(queue))?;
+    if known.replicas.is_empty() {
+        return Ok(brokers.choose(&known.endpoints)); // a way in that finds the master itself
+    }
+    let master = known.replicas.iter().find(|(id, _)| *id == 0).map(|(_, at)| at.clone());
+    master.ok_or_else(|| {
+        let text = "the queue's broker has no master at the moment: offsets are kept there";
+        Error::new(ErrorKind::Unavailable, text).during(Operation::QueryRoute).on_queue(queue)
+    })
+}
+
+fn not_in_route(queue: &MessageQueue) -> Error {
+    let text = "the queue is not in the route of its topic: its broker is away, or it was taken out of service";
+    Error::new(ErrorKind::Unavailable, text).during(Operation::QueryRoute).on_queue(queue)
 }
 
 fn find<'a>(route: &'a Route, queue: &MessageQueue) -> Option<&'a RouteQueue> {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{CommitMode, CommitTarget, Committer, Ledger};
 use crate::consumer::hub::Hub;
-use crate::consumer::pull::brokers::{Brokers, locate};
+use crate::consumer::pull::brokers::{Brokers, locate_master};
 use crate::consumer::pull::desk::Desk;
 use crate::consumer::pull::events::PullEvent;
 use crate::consumer::pull::planner;
@@ -131,8 +131,7 @@ pub(crate) struct CommitAtBrokers {
 impl CommitTarget for CommitAtBrokers {
     fn commit<'a>(&'a self, queue: &'a MessageQueue, next: Offset) -> Call<'a, ()> {
         Box::pin(async move {
-            // Offsets live at the master: a slave would keep them for itself.
-            let at = locate(&*self.brokers, queue, None).await?;
+            let at = locate_master(&*self.brokers, queue).await?;
             let done: Result<()> = self.brokers.wire().commit(&at, &self.group, queue, next).await;
             done.inspect_err(|error| self.brokers.report(&at, error))
         })

@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) down: BTreeSet<String>,
     /// Brokers that never answer a pull.
     pub(crate) silent: BTreeSet<String>,
+    /// Brokers of which only a slave is left.
+    pub(crate) without_master: BTreeSet<String>,
     pub(crate) members: Vec<Arc<str>>,
     pub(crate) pulls: HashMap<MessageQueue, Vec<u64>>,
     pub(crate) commits: Vec<(MessageQueue, u64)>,
@@ -47,6 +49,9 @@ pub(crate) struct State {
     pub(crate) mute: BTreeSet<MessageQueue>,
     pub(crate) bad_filter: bool,
 }
+
+/// Where the slave of a broker listens.
+const SLAVE: u16 = 10912;
 
 pub(crate) struct Fake {
     state: Mutex<State>,
@@ -56,6 +61,8 @@ pub(crate) struct Fake {
     pub(crate) closed: AtomicBool,
     under_way: AtomicUsize,
     pub(crate) most_under_way: AtomicUsize,
+    questions: AtomicUsize,
+    pub(crate) most_questions: AtomicUsize,
 }
 
 impl std::fmt::Debug for Fake {
@@ -77,6 +84,8 @@ impl Fake {
             closed: AtomicBool::new(false),
             under_way: AtomicUsize::new(0),
             most_under_way: AtomicUsize::new(0),
+            questions: AtomicUsize::new(0),
+            most_questions: AtomicUsize::new(0),
         })
     }
 
@@ -210,6 +219,7 @@ impl Pulling for Fake {
                 self.arrived.notified().await;
             }
             self.check_up(at, Operation::CommitOffset)?;
+            assert_ne!(at.port(), SLAVE, "a slave keeps no offsets");
             let mut state = self.state();
             state.commits.push((queue.clone(), next.get()));
             state.logs.entry(queue.clone()).or_default().committed = Some(next.get());
@@ -219,6 +229,10 @@ impl Pulling for Fake {
 
     fn bound<'a>(&'a self, at: &'a Endpoint, queue: &'a MessageQueue, bound: QueueBound) -> Call<'a, Offset> {
         Box::pin(async move {
+            let now = self.questions.fetch_add(1, Ordering::SeqCst) + 1;
+            let _counted = Counted(&self.questions);
+            self.most_questions.fetch_max(now, Ordering::SeqCst);
+            clock::sleep(Duration::from_millis(1)).await;
             self.check_up(at, Operation::QueryOffset)?;
             // As on a real server: 0 for what does not exist.
             let log = self.state().logs.get(queue).cloned().unwrap_or_default();
@@ -279,7 +293,12 @@ impl Brokers for Fake {
                 id: i32::try_from(queue.id()).unwrap(),
                 permission: Permission::ReadWrite,
                 endpoints: [Endpoint::new(queue.broker(), 10911)].into(),
-                replicas: [(0, Endpoint::new(queue.broker(), 10911))].into(),
+                replicas: [if state.without_master.contains(queue.broker()) {
+                    (1, Endpoint::new(queue.broker(), SLAVE))
+                } else {
+                    (0, Endpoint::new(queue.broker(), 10911))
+                }]
+                .into(),
                 accepts: Vec::new(),
             })
             .collect();

@@ -77,6 +77,18 @@ async fn a_store_of_its_own_comes_before_the_brokers_offset_and_is_mirrored_ther
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_is_let_go_of_when_its_consumer_was_shut_down() {
+    let fake = Fake::new(&[5]);
+    let store = Arc::new(MemoryCheckpoints::new());
+    let mut consumer = build(subscribed().checkpoints(Arc::clone(&store)), &fake).await.unwrap();
+    let control = consumer.control();
+    read(&mut consumer, &q(0), 5).await;
+    assert!(control.shutdown(Duration::from_secs(5)).await.complete);
+    assert_eq!(Arc::strong_count(&store), 1, "although consumer and control are still there");
+    drop((consumer, control));
+}
+
+#[tokio::test(start_paused = true)]
 async fn start_from_says_where_each_queue_begins() {
     let restored = Checkpoint::from_iter([(q(0), at(7))]);
     for (start, committed, expected) in [
@@ -115,6 +127,23 @@ async fn p5_an_expired_offset_fails_once_and_then_the_stream_has_ended() {
     assert_eq!(next(&mut consumer).await.range(), at(10)..at(51), "the gap is part of the range");
     let gap = events.next().await;
     assert!(matches!(gap, Some(PullEvent::Gap { at: from, to, .. }) if (from, to) == (at(10), at(50))), "{gap:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_master_reading_goes_on_and_commits_wait_for_it() {
+    let fake = Fake::new(&[10]);
+    let mut consumer = build(subscribed(), &fake).await.unwrap();
+    let control = consumer.control();
+    next(&mut consumer).await.complete();
+    control.flush().await.unwrap();
+    fake.state().without_master.insert("b".into());
+    assert_eq!(read(&mut consumer, &q(0), 9).await.len(), 9, "from a slave");
+    let error = control.flush().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert_eq!(fake.committed(&q(0)), Some(1), "nothing was told to a slave");
+    fake.state().without_master.clear();
+    control.flush().await.unwrap();
+    assert_eq!(fake.committed(&q(0)), Some(10));
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,6 +216,17 @@ async fn a_queue_with_too_much_open_waits_for_its_oldest_and_the_others_go_on() 
     assert!(matches!(&stalled, Some(PullEvent::Stalled { queue, .. }) if *queue == q(0)), "{stalled:?}");
     held.into_iter().for_each(PullBatch::complete);
     assert_eq!(next(&mut consumer).await.range().start, at(open as u64), "and it goes on where it stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lag_of_a_thousand_queues_is_asked_for_some_at_a_time() {
+    let fake = Fake::new(&[1; 1000]);
+    let consumer = build(subscribed().build_timeout(Duration::from_secs(60)), &fake).await.unwrap();
+    fake.most_questions.store(0, std::sync::atomic::Ordering::SeqCst);
+    let lags = consumer.control().lag().refreshed().await;
+    assert!(lags.len() == 1000 && lags.iter().all(|one| one.max == Some(at(1))));
+    let most = fake.most_questions.load(std::sync::atomic::Ordering::SeqCst);
+    assert!((2..=2 * crate::consumer::pull::lag::AT_ONCE).contains(&most), "{most} questions at once");
 }
 
 #[tokio::test(start_paused = true)]
