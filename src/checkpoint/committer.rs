@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -67,6 +67,8 @@ pub(crate) struct Committer {
     desk: Arc<Desk>,
     ledger: Ledger,
     options: Arc<CommitterOptions>,
+    /// Until it is loaded; then only the task has it, so that it is free again when that has ended.
+    unloaded: Arc<Mutex<Option<Arc<dyn AnyStore>>>>,
 }
 
 /// What was not finished when a committer was closed.
@@ -79,23 +81,28 @@ pub(crate) struct Unfinished {
 }
 
 impl Committer {
-    pub(crate) fn start(tasks: &TaskGroup, ledger: &Ledger, options: CommitterOptions) -> Self {
-        let options = Arc::new(options);
+    pub(crate) fn start(tasks: &TaskGroup, ledger: &Ledger, mut options: CommitterOptions) -> Self {
         let places = Places { store: options.store.is_some(), brokers: options.target.is_some() };
         let desk = Arc::new(Desk::new(Book::new(places), options.mode, Arc::clone(ledger.shared())));
-        let clerk = Clerk { desk: Arc::clone(&desk), options: Arc::clone(&options), token: tasks.token() };
+        let store = options.store.take();
+        let options = Arc::new(options);
+        let unloaded = Arc::new(Mutex::new(store.clone()));
+        let clerk = Clerk { desk: Arc::clone(&desk), options: Arc::clone(&options), store, token: tasks.token() };
         tasks.spawn_to_end("committer", clerk.run());
-        Self { desk, ledger: ledger.clone(), options }
+        Self { desk, ledger: ledger.clone(), options, unloaded }
     }
 
-    /// What the store has for the group; nothing when there is no store.
+    /// What the store has for the group; nothing when there is no store, or when it was loaded before.
     ///
     /// # Errors
     /// The store's, once: whoever builds a consumer decides how long to try.
     pub(crate) async fn load(&self) -> Result<Checkpoint> {
-        let Some(store) = &self.options.store else { return Ok(Checkpoint::new()) };
+        let unloaded = || self.unloaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = unloaded().clone();
+        let Some(store) = store else { return Ok(Checkpoint::new()) };
         let loaded = store.load(&self.options.group).await;
         let checkpoint = loaded.map_err(|cause| self.options.store_failed("load", cause))?;
+        *unloaded() = None;
         self.desk.with(|book| book.found_in_store(&checkpoint));
         Ok(checkpoint)
     }
@@ -253,10 +260,10 @@ impl CommitterOptions {
             .with_source(cause)
     }
 
-    async fn perform(&self, work: Work) -> Ended {
+    async fn perform(&self, store: Option<&Arc<dyn AnyStore>>, work: Work) -> Ended {
         match work {
             Work::Save(checkpoint) => {
-                let result = match &self.store {
+                let result = match store {
                     Some(store) => store.save(&self.group, &checkpoint).await,
                     None => Ok(()),
                 };
@@ -283,6 +290,7 @@ enum Ended {
 struct Clerk {
     desk: Arc<Desk>,
     options: Arc<CommitterOptions>,
+    store: Option<Arc<dyn AnyStore>>,
     token: CancellationToken,
 }
 
@@ -295,7 +303,7 @@ impl Clerk {
         let (mut ended, mut last) = (None, None::<Instant>);
         loop {
             let (works, wake_at, is_idle) = self.turn(ended.take());
-            running.extend(works.into_iter().map(|work| self.options.perform(work)));
+            running.extend(works.into_iter().map(|work| self.options.perform(self.store.as_ref(), work)));
             let now = clock::now();
             if self.desk.is_closed() || last.is_some_and(|until| is_idle || until <= now) {
                 return;

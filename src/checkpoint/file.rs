@@ -1,6 +1,6 @@
 //! Positions in a file that is whole whenever the process dies.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +16,12 @@ use crate::task;
 /// Positions in one file, of any number of groups, as JSON text.
 ///
 /// Each save writes a new file beside it, makes it durable, and puts it in the place of the old one: whenever the process
-/// is killed, or the machine stops, the file holds what was saved last or what was saved before. It belongs to one process
-/// at a time; when somebody else has changed it, it is not overwritten. Clones share the file.
+/// is killed, or the machine stops, the file holds what was saved last or what was saved before.
+///
+/// It belongs to one owner at a time: an empty file beside it (`….lock`) is locked while it is open, and who opens it
+/// meanwhile, in this process or another, is refused. The lock goes with the process, however it ends; in a process that
+/// goes on, with the last clone, and with the shutdown of the consumer that has it. When somebody has changed the file in
+/// another way, it is not overwritten. Clones share the file.
 #[derive(Debug, Clone)]
 pub struct FileCheckpoints(Arc<Shared>);
 
@@ -25,6 +29,8 @@ pub struct FileCheckpoints(Arc<Shared>);
 struct Shared {
     path: PathBuf,
     state: Mutex<State>,
+    /// Locked; the system lets go of it when it is closed, also when the process is killed.
+    _lock: File,
 }
 
 #[derive(Debug)]
@@ -43,21 +49,23 @@ struct Stamp {
 }
 
 impl FileCheckpoints {
-    /// Opens a file, and reads it; it is created by the first save. Its folder must be there, and allow new files.
+    /// Opens a file, locks and reads it; it is created by the first save. Its folder must be there, and allow new files.
     ///
     /// This reads from the disk, and blocks for as long as that takes.
     ///
     /// # Errors
     /// [`Config`](ErrorKind::Config), naming the path: it cannot be read or written, it is no checkpoint file, or it was
-    /// written by a newer version. Such a file is left as it is.
+    /// written by a newer version. Such a file is left as it is. [`Precondition`](ErrorKind::Precondition), naming the path:
+    /// somebody else has it open.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let given = path.as_ref();
         let path = resolve(given).map_err(|cause| unusable(given, "it cannot be found").with_source(cause))?;
+        let lock = lock(&path)?;
         let state = read(&path)?;
         let probe = temporary(&path);
         let probed = File::create(&probe).and_then(|_| fs::remove_file(&probe));
         probed.map_err(|cause| unusable(&path, "its folder does not allow new files").with_source(cause))?;
-        Ok(Self(Arc::new(Shared { path, state: Mutex::new(state) })))
+        Ok(Self(Arc::new(Shared { path, state: Mutex::new(state), _lock: lock })))
     }
 
     /// The file, with its whole path.
@@ -118,6 +126,24 @@ fn unusable(path: &Path, reason: &str) -> Error {
     Error::config("checkpoint file", path.display(), &rule).during(Operation::Checkpoint)
 }
 
+/// The lock has a file of its own, which stays: what holds the positions is replaced by each save, and a lock with it.
+fn lock(path: &Path) -> Result<File> {
+    let failed = |cause| unusable(path, "it cannot be locked, by an empty file beside it").with_source(cause);
+    let file = File::options().create(true).append(true).open(beside(path, ".lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let text = format!(
+                "checkpoint file {} is in use, by another process or another consumer of this one: give each consumer a file \
+                 of its own, or shut the other one down first",
+                path.display()
+            );
+            Err(Error::new(ErrorKind::Precondition, text).during(Operation::Checkpoint))
+        }
+        Err(TryLockError::Error(cause)) => Err(failed(cause)),
+    }
+}
+
 /// The whole path, so that a later change of the working folder does not matter; links are followed, so that the file and
 /// not the link is replaced.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
@@ -137,8 +163,12 @@ fn folder(path: &Path) -> &Path {
 
 /// The file that is written before it takes the place of `path`; what a killed process left of it is overwritten.
 fn temporary(path: &Path) -> PathBuf {
+    beside(path, ".new")
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
+    name.push(ending);
     path.with_file_name(name)
 }
 

@@ -74,6 +74,22 @@ impl Drop for Folder {
     }
 }
 
+#[test]
+fn the_lock_of_a_file_keeps_another_process_out_and_ends_with_a_killed_one() {
+    let folder = Folder(std::env::temp_dir().join(format!("rocketmq-stream-lock-{}", std::process::id())));
+    std::fs::create_dir_all(&folder.0).expect("a folder");
+    let path = folder.0.join("etl.ckpt");
+    let mut child = child(&path);
+    let mut output = BufReader::new(child.stdout.take().expect("its output")).lines();
+    assert!(output.any(|line| line.expect("text").contains("saved ")), "it has the file");
+    let error = FileCheckpoints::open(&path).expect_err("the other process has it");
+    assert_eq!(error.kind(), rocketmq_stream::ErrorKind::Precondition);
+    assert!(error.to_string().contains("etl.ckpt"), "{error}");
+    child.kill().expect("killed");
+    child.wait().expect("it is dead");
+    assert!(read(&path) > 0, "nobody has it now");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_whose_writer_is_killed_is_always_one_of_the_states_written() {
     if let Some(path) = std::env::var_os(FILE) {

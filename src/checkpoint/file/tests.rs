@@ -22,7 +22,8 @@ impl Folder {
 
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != "etl.ckpt.lock").collect()
     }
 }
 
@@ -42,6 +43,7 @@ async fn what_was_saved_is_there_when_the_file_is_opened_again() {
     store.save("other", &positions([(0, 1)])).await.expect("saved");
     store.save("etl", &positions([(1, 4)])).await.expect("saved");
     assert_eq!(folder.names(), ["etl.ckpt"], "nothing is left beside it");
+    drop(store);
     let again = FileCheckpoints::open(folder.file()).expect("it is there");
     assert_eq!(again.load("etl").await.expect("loaded"), positions([(0, 7), (1, 4)]));
     assert_eq!(again.load("other").await.expect("loaded"), positions([(0, 1)]));
@@ -95,15 +97,37 @@ fn a_path_that_cannot_be_a_file_is_refused_when_it_is_opened() {
 #[tokio::test]
 async fn a_file_that_somebody_else_has_changed_is_not_overwritten() {
     let folder = Folder::new();
-    let (one, two) = (FileCheckpoints::open(folder.file()).unwrap(), FileCheckpoints::open(folder.file()).unwrap());
-    one.save("etl", &positions([(0, 7)])).await.expect("saved");
-    let error = two.save("etl", &positions([(0, 3)])).await.expect_err("it is not the file that was opened");
+    let store = FileCheckpoints::open(folder.file()).unwrap();
+    store.save("etl", &positions([(0, 7)])).await.expect("saved");
+    // An editor, say, which knows of no lock.
+    let edited = fs::read_to_string(folder.file()).unwrap().replace("7", "42");
+    fs::remove_file(folder.file()).unwrap();
+    fs::write(folder.file(), &edited).unwrap();
+    let error = store.save("etl", &positions([(0, 8)])).await.expect_err("it is not the file that was opened");
     let error = error.downcast_ref::<Error>().expect("an error of this crate");
     assert_eq!(error.kind(), ErrorKind::Precondition);
     assert!(error.to_string().contains("changed by somebody else"), "{error}");
-    one.save("etl", &positions([(0, 8)])).await.expect("the one it belongs to goes on");
+    drop(store);
     let read = FileCheckpoints::open(folder.file()).unwrap().load("etl").await.expect("loaded");
-    assert_eq!(read, positions([(0, 8)]));
+    assert_eq!(read, positions([(0, 42)]));
+}
+
+#[tokio::test]
+async fn a_file_that_is_open_is_refused_to_others_until_its_last_clone_is_gone() {
+    let folder = Folder::new();
+    let store = FileCheckpoints::open(folder.file()).unwrap();
+    let clone = store.clone();
+    for _ in 0..2 {
+        let error = FileCheckpoints::open(folder.file()).expect_err("it is in use");
+        assert_eq!((error.kind(), error.operation()), (ErrorKind::Precondition, Some(Operation::Checkpoint)));
+        assert!(error.to_string().contains(folder.file().to_str().unwrap()), "{error}");
+        store.save("etl", &positions([(0, 7)])).await.expect("also after a save has put another file in its place");
+    }
+    drop(store);
+    FileCheckpoints::open(folder.file()).expect_err("the clone has it");
+    drop(clone);
+    let again = FileCheckpoints::open(folder.file()).expect("it is free");
+    assert_eq!(again.load("etl").await.expect("loaded"), positions([(0, 7)]));
 }
 
 #[tokio::test]
@@ -121,6 +145,7 @@ async fn a_save_that_fails_leaves_the_old_file_and_may_be_repeated() {
     store.save("etl", &positions([(0, 8)])).await.expect("saved");
     fs::remove_file(folder.file()).unwrap();
     store.save("etl", &positions([(1, 1)])).await.expect("a file that is gone is written again");
+    drop(store);
     let read = FileCheckpoints::open(folder.file()).unwrap().load("etl").await.expect("loaded");
     assert_eq!(read, positions([(0, 8), (1, 1)]));
 }
@@ -130,6 +155,7 @@ async fn what_a_killed_process_left_beside_the_file_does_no_harm() {
     let folder = Folder::new();
     let store = FileCheckpoints::open(folder.file()).unwrap();
     store.save("etl", &positions([(0, 7)])).await.expect("saved");
+    drop(store);
     fs::write(temporary(&folder.file()), "{\"version\":1,\"gro").unwrap();
     let again = FileCheckpoints::open(folder.file()).unwrap();
     assert_eq!(again.load("etl").await.expect("loaded"), positions([(0, 7)]));
@@ -147,6 +173,7 @@ async fn a_link_stays_a_link_and_its_file_is_replaced() {
     assert_eq!(store.path(), folder.file());
     store.save("etl", &positions([(0, 8)])).await.expect("saved");
     assert!(fs::symlink_metadata(link.file()).unwrap().is_symlink());
+    drop(store);
     let read = FileCheckpoints::open(folder.file()).unwrap().load("etl").await.expect("loaded");
     assert_eq!(read, positions([(0, 8)]));
 }
