@@ -133,13 +133,16 @@ impl Desk {
         self.state().owned.keys().cloned().collect()
     }
 
-    /// Another reader takes over a queue, from `start` on. `false`: it is not ours any more.
+    /// Another reader takes over a queue, from `start` on. `false`: the queue is not ours any more, or the reader has ended.
     pub(crate) fn hand_over(&self, reader: &Arc<Mailbox>, start: Start, ledger: QueueLedger) -> bool {
         let mut state = self.state();
         let Some(owned) = state.owned.get_mut(&start.queue) else { return false };
-        owned.reader = Arc::clone(reader);
-        reader.begin(start, ledger); // under the lock: a seek that comes now is told after it
-        true
+        // Under the lock: a seek that comes now is told after it.
+        let is_read = reader.begin_if_read(start, ledger);
+        if is_read {
+            owned.reader = Arc::clone(reader);
+        }
+        is_read
     }
 
     /// A reader gives a queue back, if it still has it: it begins anew with the first reader, at what was completed.

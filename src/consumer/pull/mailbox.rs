@@ -27,6 +27,8 @@ pub(crate) struct Mail {
     pub(crate) failed: Option<crate::error::Error>,
     /// Nothing more is wanted.
     pub(crate) is_closed: bool,
+    /// The reader has ended: nothing more is for it.
+    is_retired: bool,
 }
 
 /// What is new for one queue.
@@ -57,6 +59,25 @@ impl Mailbox {
         let queue = start.queue.clone();
         let life = Some(Life::Begin(Box::new(start), ledger));
         self.post(|mail| _ = mail.queues.insert(queue, Change { life, paused: None }));
+    }
+
+    /// As [`begin`](Self::begin), unless the reader has ended. `false`: it has.
+    pub(crate) fn begin_if_read(&self, start: Start, ledger: QueueLedger) -> bool {
+        let mut mail = self.mail();
+        if mail.is_retired {
+            return false;
+        }
+        let queue = start.queue.clone();
+        let life = Some(Life::Begin(Box::new(start), ledger));
+        mail.queues.insert(queue, Change { life, paused: None });
+        drop(mail);
+        self.reader.wake();
+        true
+    }
+
+    /// The reader ends.
+    pub(crate) fn retire(&self) {
+        self.mail().is_retired = true;
     }
 
     pub(crate) fn end(&self, queue: &MessageQueue) {
@@ -92,11 +113,14 @@ impl Mailbox {
         }
     }
 
-    /// Takes what is new; the reader is woken when there is more.
-    pub(crate) fn take(&self, cx: &Context<'_>) -> Mail {
+    /// Takes what is new; the reader is woken when there is more. One that reads a single queue ends with it, and what
+    /// comes after that end is not for it.
+    pub(crate) fn take(&self, cx: &Context<'_>, is_single: bool) -> Mail {
         self.reader.register(cx.waker());
         let mut mail = self.mail();
         let is_closed = mail.is_closed;
-        std::mem::replace(&mut *mail, Mail { is_closed, ..Mail::default() })
+        let ends = is_single && mail.queues.values().any(|change| matches!(change.life, Some(Life::End)));
+        let is_retired = mail.is_retired || ends;
+        std::mem::replace(&mut *mail, Mail { is_closed, is_retired, ..Mail::default() })
     }
 }

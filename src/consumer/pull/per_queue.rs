@@ -20,8 +20,8 @@ use crate::model::{MessageQueue, Offset};
 ///
 /// * An item is the stream of one queue: of those held now, and of each that is gained later. Spawn a task for it, or merge
 ///   them again. **Keep polling this stream**: queues that nobody takes from it are read by nobody.
-/// * A queue stream that is dropped before its end gives its queue back: it comes out here again, from the first message
-///   that was not completed. The others are not disturbed.
+/// * A queue stream that is dropped before its end, or after an error, gives its queue back: it comes out here again, from
+///   the first message that was not completed, or from where it was set meanwhile. The others are not disturbed.
 /// * An error item concerns the whole consumer; it comes once, and then the stream ends.
 /// * It ends after a shutdown, and a bounded one when all its queues have come out.
 /// * Dropping it leaves the queue streams as they are; with the last of them the consumer ends.
@@ -66,7 +66,7 @@ impl QueueStreams {
     }
 
     fn take_mail(&mut self, cx: &Context<'_>) -> Option<Poll<Option<Result<QueueStream>>>> {
-        let mail = self.mailbox.take(cx);
+        let mail = self.mailbox.take(cx, false);
         if mail.failed.is_some() || mail.is_closed {
             self.ended = true;
             return Some(Poll::Ready(mail.failed.map(Err)));
@@ -85,8 +85,8 @@ impl QueueStreams {
     fn grow(&mut self, family: &Arc<Family>, start: Start, ledger: QueueLedger) -> Option<QueueStream> {
         let shared = &family.shared;
         let queue = start.queue.clone();
-        if let Some(child) = self.children.get(&queue).and_then(Weak::upgrade) {
-            shared.desk.hand_over(&child, start, ledger);
+        let child = self.children.get(&queue).and_then(Weak::upgrade);
+        if child.is_some_and(|child| shared.desk.hand_over(&child, start.clone(), ledger.clone())) {
             return None;
         }
         let (mailbox, position) = (Arc::new(Mailbox::default()), start.at);
@@ -146,7 +146,9 @@ impl fmt::Debug for QueueStreams {
 ///
 /// It pulls for itself, at the pace it is polled, and bounds what it pulls ahead by its share of the consumer's bounds. It
 /// ends when the queue is taken away, at a shutdown, and a bounded one at its end. An error item concerns this queue; it
-/// comes once. Dropping it earlier gives the queue back: see [`QueueStreams`]. `next()` is cancel safe.
+/// comes once, and then the stream ends. Dropping it then, or earlier, gives the queue back: see [`QueueStreams`]. What made
+/// it fail is still there: mend it first, for example by a [`seek`](crate::PullControl::seek), or keep the stream until it
+/// is mended. `next()` is cancel safe.
 #[must_use = "streams do nothing unless polled"]
 pub struct QueueStream {
     queue: MessageQueue,
@@ -189,7 +191,9 @@ impl FusedStream for QueueStream {
 impl Drop for QueueStream {
     fn drop(&mut self) {
         self.family.alive.fetch_sub(1, Ordering::Relaxed);
-        if !self.reader.is_done() {
+        // First, so that nothing is handed to it any more.
+        self.reader.mailbox().retire();
+        if !self.reader.is_complete() {
             self.family.shared.desk.give_back(&self.queue, self.reader.mailbox());
         }
     }

@@ -41,6 +41,8 @@ pub(crate) struct Reader {
     /// It reads one queue, and ends with it.
     is_single: bool,
     is_done: bool,
+    /// It ended with an error.
+    has_failed: bool,
 }
 
 impl Reader {
@@ -57,6 +59,7 @@ impl Reader {
             timer: Box::pin(clock::timer(clock::now())),
             is_single: false,
             is_done: false,
+            has_failed: false,
             shared,
         }
     }
@@ -96,6 +99,11 @@ impl Reader {
 
     pub(crate) fn is_done(&self) -> bool {
         self.is_done
+    }
+
+    /// Whether it has read all that it was to read: its queue is not for anybody else.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_done && !self.has_failed
     }
 
     /// First offset of each queue that is not yet handed out. What was ordered since the last poll counts: nothing more is
@@ -171,19 +179,21 @@ impl Reader {
     }
 
     fn out(&mut self, batch: Result<PullBatch>) -> Poll<Option<Result<PullBatch>>> {
+        self.has_failed |= batch.is_err();
         self.is_done |= batch.is_err();
         Poll::Ready(Some(batch))
     }
 
     fn finish(&mut self, error: Option<Error>) -> Poll<Option<Result<PullBatch>>> {
         self.is_done = true;
+        self.has_failed |= error.is_some();
         self.pulls.clear();
         Poll::Ready(error.map(|error| Err(error.in_group(Arc::clone(&self.shared.group)))))
     }
 
     /// Does what was ordered from outside. `Some`: the end, with the error that is its reason.
     fn take_mail(&mut self, cx: &Context<'_>) -> Option<Option<Error>> {
-        let mail = self.mailbox.take(cx);
+        let mail = self.mailbox.take(cx, self.is_single);
         if mail.failed.is_some() || mail.is_closed {
             return Some(mail.failed);
         }

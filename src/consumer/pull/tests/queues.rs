@@ -190,6 +190,58 @@ async fn a_queue_stream_ends_when_its_queue_is_taken_away_and_bounded_ones_at_th
     assert_eq!(counts, [5, 7]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn p15_a_queue_whose_stream_failed_is_offered_again_and_the_others_go_on() {
+    let fake = Fake::new(&[100, 100]);
+    fake.with_log(&q(0), |log| log.min = 50);
+    let start = StartFrom::Offsets([(q(0), at(10)), (q(1), at(0))].into());
+    let consumer = build(subscribed().start_from(start), &fake).await.unwrap();
+    let control = consumer.control();
+    let mut streams = consumer.per_queue();
+    let (mut zero, mut one) = (stream_of(&mut streams).await, stream_of(&mut streams).await);
+    let error = zero.next().await.unwrap().unwrap_err();
+    assert_eq!(error.queue(), Some(&q(0)), "{error}");
+    assert!(zero.next().await.is_none(), "it comes once");
+    next_of(&mut one).await.complete();
+    control.seek(&q(0), crate::SeekTo::Beginning).await.unwrap();
+    drop(zero);
+    let mut again = stream_of(&mut streams).await;
+    assert_eq!(again.queue(), &q(0));
+    assert_eq!(next_of(&mut again).await.range().start, at(50));
+    next_of(&mut one).await.complete();
+}
+
+#[tokio::test(start_paused = true)]
+async fn p15_a_queue_that_comes_back_while_its_ended_stream_is_still_held_is_offered_again() {
+    let fake = Fake::new(&[50, 50]);
+    let mut streams = build(subscribed(), &fake).await.unwrap().per_queue();
+    let (mut zero, _one) = (stream_of(&mut streams).await, stream_of(&mut streams).await);
+    next_of(&mut zero).await.complete();
+    fake.set_members(&["a", "me"]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(zero.next().await.is_none(), "queue 0 is somebody else's");
+    fake.set_members(&["me"]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mut again = stream_of(&mut streams).await;
+    assert_eq!(again.queue(), &q(0));
+    assert_eq!(next_of(&mut again).await.range().start, at(1));
+    drop(zero);
+    next_of(&mut again).await.complete();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bounded_queue_stream_that_reached_its_end_is_not_offered_again() {
+    let fake = Fake::new(&[5, 7]);
+    let mut streams = build(subscribed().until(StopAt::Now), &fake).await.unwrap().per_queue();
+    while let Some(stream) = streams.next().await {
+        let mut stream = stream.unwrap();
+        while let Some(batch) = stream.next().await {
+            batch.unwrap().complete();
+        }
+        drop(stream);
+    }
+}
+
 async fn next_of(stream: &mut crate::consumer::pull::QueueStream) -> PullBatch {
     stream.next().await.expect("it ended").expect("an error came")
 }
