@@ -1,6 +1,7 @@
 //! The gRPC shell, asked by a raw client.
 
 mod faults;
+mod names;
 mod parts;
 mod pull;
 mod raw;

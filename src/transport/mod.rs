@@ -6,7 +6,7 @@
 mod asking;
 pub(crate) mod auth;
 pub(crate) mod body;
-mod dial;
+pub(crate) mod dial;
 pub(crate) mod grpc;
 mod pulling;
 pub(crate) mod remoting;
