@@ -140,7 +140,9 @@ impl SimpleControl {
     /// Ends the stream, gives back what nobody saw, waits for the receipts that are held and for every settlement to be
     /// answered, and says goodbye; at most `deadline`. A receive that has just begun is waited for; one that
     /// waits at the server is cancelled: what it would take there, the server makes visible again after a few seconds,
-    /// without a delivery attempt since Apache's 5.5.0. Safe to call twice.
+    /// without a delivery attempt since Apache's 5.5.0. Only a message whose answer crosses that cancellation, within the time
+    /// that a request takes one way, may stay hidden for its invisible duration: to rule that out, every shutdown would have
+    /// to wait for the end of its polls, up to the await duration. Safe to call twice.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         let began = clock::now();
         self.core.stop();
