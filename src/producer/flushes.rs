@@ -81,10 +81,11 @@ mod tests {
         let mut flushes = Flushes::new();
         assert!(flushes.start(1, 2, 2).is_none());
         assert!(flushes.start(2, 3, 3).is_none());
-        assert!(told(&flushes.on_answer(5, none)).is_empty(), "accepted later");
+        assert!(told(&flushes.on_answer(3, none)).is_empty(), "accepted later");
         assert!(told(&flushes.on_answer(1, none)).is_empty());
         assert_eq!(told(&flushes.on_answer(0, none)), [(1, None)]);
         assert!(!flushes.is_empty());
+        assert!(told(&flushes.on_answer(3, none)).is_empty(), "the first that was accepted later");
         assert_eq!(told(&flushes.on_answer(2, none)), [(2, None)]);
         assert!(flushes.is_empty());
     }

@@ -4,6 +4,7 @@ use futures_util::FutureExt;
 use futures_util::future::poll_fn;
 
 use super::*;
+use crate::checkpoint::Completion;
 use crate::checkpoint::testing::{Told, begin, hand_out, offset, positions, queue};
 use crate::clock;
 use proptest::prelude::*;
@@ -291,7 +292,7 @@ proptest! {
         let mut epochs = [0usize; 3];
         let mut owned: BTreeMap<u32, QueueLedger> = BTreeMap::new();
         // Queue, epoch, first offset and completion of what is open.
-        let mut held: Vec<(u32, usize, u64, Vec<crate::Completion>)> = Vec::new();
+        let mut held: Vec<(u32, usize, u64, Vec<Completion>)> = Vec::new();
         let mut marks: BTreeMap<u32, u64> = BTreeMap::new();
         for act in acts {
             match act {
@@ -309,7 +310,7 @@ proptest! {
                     let at = at.index(held.len());
                     let (id, epoch, from, mut parts) = held.swap_remove(at);
                     match how {
-                        Finish::Complete => parts.into_iter().for_each(crate::Completion::complete),
+                        Finish::Complete => parts.into_iter().for_each(Completion::complete),
                         Finish::Split => {
                             let mut shares = parts.remove(0).split(2);
                             shares.next().expect("two").complete();

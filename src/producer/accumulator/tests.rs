@@ -124,34 +124,48 @@ fn a_wait_is_at_least_what_the_server_asks_for() {
 }
 
 #[test]
-fn of_two_repeats_the_earlier_comes_first() {
-    let now = clock::now();
-    let mut accumulator = Accumulator::new(PATIENCE);
-    accumulator.accept("slow", None, now);
-    accumulator.accept("quick", None, now);
-    let (slow, quick) = (send(&mut accumulator, now), send(&mut accumulator, now));
-    accumulator.failed(slow, Failure::Outage, Duration::from_secs(2), now, 0.0);
-    accumulator.failed(quick, Failure::Outage, Duration::from_secs(1), now, 0.0);
-    assert_eq!(wake_up(&mut accumulator, now), now + Duration::from_secs(1));
-    let now = now + Duration::from_secs(1);
-    assert_eq!(send(&mut accumulator, now).payload, "quick");
-    assert_eq!(wake_up(&mut accumulator, now), now + Duration::from_secs(1));
+fn of_two_repeats_the_earlier_comes_first_and_of_two_at_once_the_one_accepted_first() {
+    for (first, second, order) in [(2, 1, ["second", "first"]), (1, 2, ["first", "second"]), (1, 1, ["first", "second"])]
+    {
+        for second_fails_first in [false, true] {
+            let now = clock::now();
+            let mut accumulator = Accumulator::new(PATIENCE);
+            accumulator.accept("first", None, now);
+            accumulator.accept("second", None, now);
+            let waits = [(send(&mut accumulator, now), first), (send(&mut accumulator, now), second)];
+            let mut waits = Vec::from(waits);
+            if second_fails_first {
+                waits.reverse();
+            }
+            for (entry, seconds) in waits {
+                accumulator.failed(entry, Failure::Outage, Duration::from_secs(seconds), now, 0.0);
+            }
+            assert_eq!(wake_up(&mut accumulator, now), now + Duration::from_secs(1));
+            let both_are_due = now + Duration::from_secs(2);
+            let sent = [(); 2].map(|()| send(&mut accumulator, both_are_due).payload);
+            assert_eq!(sent, order, "{first} s and {second} s");
+        }
+    }
 }
 
 #[test]
 fn what_is_drained_is_everything_that_is_not_under_way() {
     let now = clock::now();
     let mut accumulator = Accumulator::new(PATIENCE);
-    for (payload, key) in [("a1", group("a")), ("a2", group("a")), ("later", None), ("ready", None)] {
+    for (payload, key) in
+        [("a1", group("a")), ("a2", group("a")), ("later", None), ("under way", None), ("ready", None)]
+    {
         accumulator.accept(payload, key, now);
     }
     let a1 = send(&mut accumulator, now);
     let later = send(&mut accumulator, now);
     accumulator.failed(later, Failure::Outage, Duration::ZERO, now, 0.0);
+    let under_way = send(&mut accumulator, now);
     let drained: Vec<_> = accumulator.drain().into_iter().map(|entry| entry.payload).collect();
     assert_eq!(drained, ["a2", "later", "ready"]);
-    assert_eq!(accumulator.unanswered(), 1);
+    assert_eq!(accumulator.unanswered(), 2);
     accumulator.succeeded(a1);
+    accumulator.succeeded(under_way);
     assert_eq!(accumulator.unanswered(), 0);
     assert!(matches!(accumulator.next(now), Step::Wait));
 }
