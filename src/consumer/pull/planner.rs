@@ -202,7 +202,7 @@ impl Planner {
             self.rest(ticket.slot, None, false);
             return Some(queue);
         }
-        let is_held = lane.paused || lane.blocked || lane.restarting;
+        let is_held = lane.paused || lane.blocked;
         let meaning = lane.judge(pulled, &asked, policy, now, jitter);
         let is_tail = matches!(meaning, Meaning::NotYet(_));
         let wait = self.follow(ticket.slot, meaning, load, is_held);

@@ -176,6 +176,18 @@ fn p15_busy_queues_leave_room_for_the_long_poll_of_an_idle_one() {
 }
 
 #[test]
+fn a_queue_that_has_left_its_tail_leaves_the_room_of_its_poll_to_all() {
+    let now = Instant::now();
+    let mut planner = planner(Options { messages: 64, ..OPTIONS }, [start(0, 0)]);
+    let pull = fetch(&mut planner, now);
+    planner.on_pulled(pull.ticket, answer(PullOutcome::Empty, vec![], 0, 0), now, 0.0);
+    let parked = fetch(&mut planner, now);
+    planner.on_pulled(parked.ticket, found(0, 0..1, 1, 9000), now, 0.0);
+    let pull = fetch(&mut planner, now);
+    assert_eq!((pull.suspend, pull.max_messages), (None, 63), "one is held");
+}
+
+#[test]
 fn p16_what_is_held_is_bounded_over_all_queues_when_nobody_reads() {
     let now = Instant::now();
     let options = Options { bytes: 200_000, ..OPTIONS };
@@ -270,7 +282,11 @@ fn an_empty_answer_that_comes_at_once_makes_no_hot_loop() {
     let parked = fetch(&mut planner, later);
     let end = later + Duration::from_secs(20);
     planner.on_pulled(parked.ticket, answer(PullOutcome::Empty, vec![], 0, 0), end, 0.0);
-    assert!(fetch(&mut planner, end).suspend.is_some(), "after a whole poll at once");
+    let parked = fetch(&mut planner, end);
+    assert!(parked.suspend.is_some(), "after a whole poll at once");
+    let short = end + Duration::from_millis(200);
+    planner.on_pulled(parked.ticket, answer(PullOutcome::Empty, vec![], 0, 0), short, 0.0);
+    assert!(fetch(&mut planner, short).suspend.is_some(), "this was a poll, if a short one");
 }
 
 #[test]
@@ -349,6 +365,33 @@ fn p18_an_end_far_back_is_refused_whatever_the_policy_and_a_near_one_is_where_it
 }
 
 #[test]
+fn p18_a_hundred_thousand_back_are_lost_messages_and_more_are_not() {
+    let now = Instant::now();
+    let options = Options { on_gap: OnOffsetGap::Latest, ..OPTIONS };
+    for (end, goes_on) in [(400_000, true), (399_999, false)] {
+        let mut planner = planner(options, [start(0, 500_000)]);
+        let pull = fetch(&mut planner, now);
+        planner.on_pulled(pull.ticket, answer(PullOutcome::OutOfRange, vec![], end, end), now, 0.0);
+        assert_eq!(matches!(planner.next(now), Step::Restart { to, .. } if to == at(end)), goes_on, "{end}");
+    }
+}
+
+#[test]
+fn each_queue_has_a_size_of_its_own_messages_and_a_larger_one_counts_at_once() {
+    let now = Instant::now();
+    let mut planner = planner(OPTIONS, [start(0, 0), start(1, 0)]);
+    let (large, small) = (sized(&q(0), 0, 8_000), message(&q(0), 1));
+    let (large_weight, small_weight) = (large.weight(), small.weight());
+    let between = large_weight - (large_weight - small_weight) / 8;
+    for (offset, message, weight) in [(0, large, large_weight), (1, small, between)] {
+        let pull = fetches(&mut planner, now).remove(0);
+        planner.on_pulled(pull.ticket, answer(PullOutcome::Found, vec![message], offset + 1, 100), now, 0.0);
+        let of_both = [0, 1].map(|id| planner.lane_of(&q(id)).expect("read").weight);
+        assert_eq!(of_both, [weight, 0]);
+    }
+}
+
+#[test]
 fn p29_a_reset_is_obeyed_whatever_the_policy() {
     let now = Instant::now();
     let mut planner = planner(OPTIONS, [start(0, 500)]);
@@ -407,6 +450,41 @@ fn p14_a_queue_that_lost_its_tail_has_reached_its_end() {
 }
 
 #[test]
+fn a_bounded_plan_goes_on_with_the_queues_that_are_left() {
+    let now = Instant::now();
+    let mut planner = planner(OPTIONS, [until(0, 5, 5, true), until(1, 0, 10, true), until(2, 0, 10, true)]);
+    planner.set_bounded(true, false);
+    fetches(&mut planner, now);
+    planner.end(&q(0));
+    planner.end(&q(1));
+    assert!(matches!(planner.next(now), Step::Wait), "2 is still read");
+    planner.end(&q(2));
+    assert!(matches!(planner.next(now), Step::Ended));
+}
+
+#[test]
+fn a_bounded_plan_ends_after_the_fault_that_no_retry_can_mend() {
+    let now = Instant::now();
+    let faults: [fn(&mut Planner, Ticket, Instant); 2] = [
+        |planner, ticket, now| _ = planner.on_failed(ticket, error(ErrorKind::PermissionDenied), now, 0.0),
+        |planner, ticket, now| {
+            let expired = answer(PullOutcome::OutOfRange, vec![], 7, 100);
+            planner.on_pulled(ticket, expired, now, 0.0);
+        },
+    ];
+    for fault in faults {
+        let mut planner = planner(OPTIONS, [until(0, 0, 10, true)]);
+        planner.set_bounded(true, false);
+        let pull = fetch(&mut planner, now);
+        fault(&mut planner, pull.ticket, now);
+        assert!(matches!(planner.next(now), Step::Fail(_)));
+        assert!(matches!(planner.next(now), Step::Ended));
+        planner.end(&q(0));
+        assert!(matches!(planner.next(now), Step::Ended));
+    }
+}
+
+#[test]
 fn a_bounded_plan_waits_for_queues_that_are_on_their_way() {
     let now = Instant::now();
     let mut planner = planner(OPTIONS, []);
@@ -448,6 +526,68 @@ fn a_paused_queue_gives_its_room_back_and_goes_on_where_it_was() {
     planner.on_pulled(pull.ticket, found(0, 0..2, 2, 2), now, 0.0);
     fetch(&mut planner, now);
     assert_eq!(range(&yielded(&mut planner, now)), (0, 2));
+}
+
+#[test]
+fn what_arrives_while_a_queue_is_held_is_pulled_again_when_it_goes_on() {
+    let holds: [fn(&mut Planner, bool); 2] =
+        [|planner, on| planner.set_paused(&q(0), on), |planner, on| planner.set_blocked(&q(0), on)];
+    for hold in holds {
+        let now = Instant::now();
+        let mut planner = planner(OPTIONS, [start(0, 0)]);
+        let pull = fetch(&mut planner, now);
+        hold(&mut planner, true);
+        planner.on_pulled(pull.ticket, found(0, 0..4, 4, 100), now, 0.0);
+        assert_eq!(planner.held(), (0, 0));
+        assert!(matches!(planner.next(now), Step::Wait));
+        hold(&mut planner, false);
+        let pull = fetch(&mut planner, now);
+        assert_eq!(pull.offset, at(0));
+        planner.on_pulled(pull.ticket, found(0, 0..4, 4, 100), now, 0.0);
+        let _ = fetch(&mut planner, now);
+        assert!(planner.held().0 == 4);
+        hold(&mut planner, true);
+        assert_eq!(planner.held(), (0, 0), "it keeps no room from the others");
+    }
+}
+
+#[test]
+fn what_is_known_of_a_queue_can_be_asked() {
+    let now = Instant::now();
+    let epoch = Epoch::default().next();
+    let begun = Start { epoch, not_before: Some(stored_at(1)), ..until(0, 5, 90, true) };
+    let mut planner = planner(OPTIONS, [begun, start(1, 7)]);
+    assert_eq!((planner.bounds_of(&q(0)), planner.position(&q(2))), ((None, None), None));
+    let pull = fetch(&mut planner, now);
+    planner.on_pulled(pull.ticket, found(0, 5..8, 8, 100), now, 0.0);
+    let place = planner.place_of(&q(0)).expect("it is read");
+    assert_eq!((place.at, place.not_before), (at(5), None), "what is buffered is read again by who goes on");
+    fetches(&mut planner, now);
+    assert_eq!(planner.positions(), Checkpoint::from_iter([(q(0), at(8)), (q(1), at(7))]));
+    let place = planner.place_of(&q(0)).expect("it is read");
+    assert_eq!((place.queue, place.at, place.epoch), (q(0), at(8), epoch));
+    assert_eq!(place.stop, Some(Stop { at: at(90), even_if_short: true }));
+    assert_eq!(planner.bounds_of(&q(0)), (Some(at(0)), Some(at(100))));
+}
+
+#[test]
+fn other_bounds_hold_from_the_next_pull_on() {
+    let now = Instant::now();
+    let mut planner = planner(OPTIONS, [start(0, 0)]);
+    let pull = fetch(&mut planner, now);
+    planner.on_pulled(pull.ticket, found(0, 0..1, 1, 1000), now, 0.0);
+    planner.set_bounds(20, 1 << 20);
+    assert_eq!(fetch(&mut planner, now).max_messages, 19, "one is held");
+}
+
+#[test]
+fn a_queue_that_began_anew_while_it_stood_in_line_backs_off_like_any_other() {
+    let now = Instant::now();
+    let mut planner = planner(OPTIONS, [start(0, 0)]);
+    assert_eq!(planner.begin(start(0, 5)), None);
+    let pull = fetch(&mut planner, now);
+    planner.on_failed(pull.ticket, error(ErrorKind::Timeout), now, 0.0);
+    assert!(matches!(planner.next(now), Step::SleepUntil(_)), "its place of before is nobody's");
 }
 
 #[test]

@@ -120,6 +120,10 @@ mod tests {
         StartFrom::Checkpoint(Checkpoint::from_iter([(q(), Offset::new(next))]))
     }
 
+    fn offsets(next: u64) -> StartFrom {
+        StartFrom::Offsets([(q(), Offset::new(next))].into())
+    }
+
     #[test]
     fn at_the_start_what_is_restored_wins_over_the_store_and_the_store_over_the_rest() {
         for (start, own, expected) in [
@@ -133,6 +137,8 @@ mod tests {
             (StartFrom::committed_or_latest(), Some(9), vec![At(Offset::new(9))]),
             (StartFrom::Committed(Box::new(StartFrom::committed_or_earliest())), None, vec![Committed, End]),
             (StartFrom::Checkpoint(Checkpoint::new()), None, vec![Committed, End]),
+            (offsets(7), None, vec![At(Offset::new(7))]),
+            (offsets(7), Some(9), vec![At(Offset::new(7))]),
         ] {
             assert_eq!(tried(&start, own, When::AtStart), expected, "{start:?} {own:?}");
         }
@@ -146,6 +152,8 @@ mod tests {
             (StartFrom::Earliest, None, vec![Committed, First]),
             (checkpoint(7), None, vec![At(Offset::new(7))]),
             (StartFrom::Latest, Some(3), vec![At(Offset::new(3))]),
+            (offsets(7), None, vec![At(Offset::new(7))]),
+            (StartFrom::Offsets([].into()), None, vec![Committed, First]),
         ] {
             assert_eq!(tried(&start, own, when), expected, "{start:?} {own:?}");
         }
@@ -158,6 +166,8 @@ mod tests {
             (checkpoint(7), None, vec![LargerOf(Offset::new(7))]),
             (checkpoint(7), Some(9), vec![LargerOf(Offset::new(9))]),
             (StartFrom::Earliest, Some(3), vec![LargerOf(Offset::new(3))]),
+            (offsets(7), None, vec![LargerOf(Offset::new(7))]),
+            (StartFrom::Offsets([].into()), None, vec![Committed, First]),
             (StartFrom::Latest, None, vec![Committed, Time(T)]),
         ] {
             assert_eq!(tried(&start, own, when), expected, "{start:?} {own:?}");

@@ -158,3 +158,144 @@ pub(super) const fn lean(known: Option<usize>, now: usize) -> usize {
         _ => now,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::OnOffsetGap;
+
+    fn budget(messages: usize, bytes: usize) -> Budget {
+        let (max_messages, suspend, on_gap) = (256, Duration::ZERO, OnOffsetGap::Fail);
+        Budget::new(&Options { messages, bytes, max_messages, suspend, on_gap })
+    }
+
+    fn load(messages: usize, bytes: usize) -> Load {
+        Load { messages, bytes }
+    }
+
+    /// So many, and what is set aside for them.
+    fn ask(max: u32, messages: usize, bytes: usize) -> Option<Ask> {
+        Some(Ask { max, reserved: load(messages, bytes) })
+    }
+
+    #[test]
+    fn all_parked_polls_together_ask_for_a_quarter_and_each_for_one_at_least() {
+        let mut budget = budget(64, 1 << 20);
+        for (tails, share) in [(1, 16), (2, 8), (4, 4), (16, 1), (100, 1)] {
+            while budget.tails < tails {
+                budget.tail_came();
+            }
+            assert_eq!(budget.ask_at_tail(), ask(share, 0, 0), "{tails} tails");
+        }
+        (0..98).for_each(|_| budget.tail_went());
+        assert_eq!(budget.ask_at_tail(), ask(8, 0, 0), "two are left");
+        assert_eq!(self::budget(1 << 20, 1 << 20).ask_at_tail(), ask(USUAL, 0, 0));
+    }
+
+    #[test]
+    fn a_long_poll_is_parked_unless_what_is_held_fills_the_bounds() {
+        for (held, may) in [(load(63, 999), true), (load(64, 999), false), (load(63, 1000), false)] {
+            let mut budget = budget(64, 1000);
+            assert!(budget.take_in(held));
+            assert_eq!(budget.ask_at_tail().is_some(), may, "{held:?}");
+        }
+    }
+
+    #[test]
+    fn before_any_size_is_known_a_few_pulls_ask_for_one_message_each() {
+        let mut budget = budget(1000, 1000);
+        for _ in 0..BLIND {
+            let ask = budget.ask_behind(0, 1000).expect("a few");
+            assert_eq!((ask.max, ask.reserved), (1, load(1, 0)));
+            budget.reserve(ask.reserved);
+        }
+        assert_eq!(budget.ask_behind(0, 1000), None);
+        budget.release_reserved(load(1, 0));
+        assert!(budget.ask_behind(0, 1000).is_some());
+    }
+
+    #[test]
+    fn more_than_a_server_has_given_is_asked_for_but_not_set_aside() {
+        let mut budget = budget(1000, 1 << 20);
+        assert_eq!(budget.ask_behind(100, 1000), ask(64, 32, 3200));
+        assert_eq!(budget.ask_behind(100, 10), ask(10, 10, 1000), "there are ten");
+        assert_eq!(budget.ask_behind(100, 0), ask(1, 1, 100));
+        for (given, asked) in [(64, ask(128, 64, 6400)), (20, ask(128, 64, 6400)), (900, ask(256, 256, 25_600))] {
+            assert!(budget.take_in(load(given, 100 * given)));
+            budget.release(load(given, 100 * given));
+            assert_eq!(budget.ask_behind(100, 1000), asked, "after {given}");
+        }
+    }
+
+    #[test]
+    fn a_pull_waits_until_there_is_room_for_half_of_what_it_hopes_for() {
+        for (held, reserved, expected) in [
+            (0, 0, ask(64, 32, 3200)),
+            (50, 20, ask(30, 30, 3000)),
+            (64, 20, ask(16, 16, 1600)),
+            (65, 20, None),
+            (100, 0, None),
+        ] {
+            let mut by_messages = budget(100, 1 << 20);
+            (0..held).for_each(|_| assert!(by_messages.take_in(load(1, 1))));
+            by_messages.reserve(load(reserved, reserved));
+            assert_eq!(by_messages.ask_behind(100, 1000), expected, "{held} held, {reserved} reserved");
+            let mut by_bytes = budget(1000, 10_000);
+            (0..held).for_each(|_| assert!(by_bytes.take_in(load(1, 100))));
+            by_bytes.reserve(load(reserved, reserved * 100));
+            assert_eq!(by_bytes.ask_behind(100, 1000), expected, "{held} held, {reserved} reserved, by bytes");
+        }
+    }
+
+    #[test]
+    fn one_message_is_asked_for_however_large_when_nothing_else_is_held_or_under_way() {
+        let mut budget = budget(5, 50);
+        assert_eq!(budget.ask_behind(100, 1000), ask(1, 1, 100));
+        assert_eq!(budget.ask_behind(10, 1000), ask(5, 5, 50), "all the room there is");
+        budget.reserve(load(1, 50));
+        assert_eq!(budget.ask_behind(100, 1000), None);
+        assert_eq!(budget.ask_behind(10, 1000), None);
+    }
+
+    #[test]
+    fn the_room_of_parked_polls_is_no_others_but_half_of_all_at_most() {
+        let mut budget = budget(64, 1 << 20);
+        budget.tail_came();
+        budget.tail_came();
+        assert_eq!(budget.ask_behind(100, 1000), ask(48, 32, 3200), "two times eight are set aside");
+        (0..98).for_each(|_| budget.tail_came());
+        assert_eq!(budget.ask_behind(100, 1000), ask(32, 32, 3200));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_dropped_unless_it_is_alone() {
+        let mut budget = budget(10, 1000);
+        assert!(budget.take_in(load(1, 5000)), "one larger than the bound passes alone");
+        assert!(!budget.take_in(load(1, 1)));
+        assert_eq!(budget.held(), load(1, 5000));
+        budget.release(load(1, 5000));
+        assert!(budget.take_in(load(1, 400)) && budget.take_in(load(1, 600)), "they fill it");
+        assert!(!budget.take_in(load(1, 1)));
+        assert_eq!(budget.held(), load(2, 1000));
+    }
+
+    #[test]
+    fn other_bounds_hold_at_once() {
+        let mut budget = budget(10, 1000);
+        budget.set_bounds(5, 100);
+        assert_eq!(budget.ask_behind(10, 1000), ask(5, 5, 50));
+        assert_eq!(budget.ask_behind(50, 1000), ask(2, 2, 100));
+    }
+
+    #[test]
+    fn a_larger_size_counts_at_once_and_a_smaller_one_slowly() {
+        for (known, now, leant) in [(None, 5, 5), (Some(100), 20, 90), (Some(100), 100, 100), (Some(100), 300, 300)] {
+            assert_eq!(lean(known, now), leant, "{known:?} {now}");
+        }
+        let mut budget = budget(1000, 1 << 20);
+        assert!(budget.take_in(load(2, 200)));
+        assert_eq!(budget.ask_behind(0, 1), ask(1, 1, 100), "the size of the others is a first guess");
+    }
+}

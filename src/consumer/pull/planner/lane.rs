@@ -284,7 +284,7 @@ impl Lane {
 
     pub(super) fn weigh(&mut self, load: Load) {
         if let Some(each) = load.bytes.checked_div(load.messages) {
-            self.weight = lean(Some(self.weight).filter(|known| *known > 0), each);
+            self.weight = lean(Some(self.weight), each);
         }
     }
 
