@@ -118,6 +118,7 @@ mod tests {
         ] {
             now = epochs.advance(&now, queues(wanted.clone()));
             assert_eq!(held(&now), expected, "{wanted:?}");
+            assert_eq!((now.len(), now.is_empty()), (wanted.len(), wanted.is_empty()));
         }
     }
 

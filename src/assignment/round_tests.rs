@@ -33,6 +33,19 @@ fn judged(before: &[(&str, u32)], learnt: &[(&str, Learnt)]) -> Outcome {
 }
 
 #[test]
+fn a_standing_is_news_when_it_or_the_numbers_of_an_idle_member_change() {
+    let stale = |text: &str| Standing::Stale(Error::new(ErrorKind::Unavailable, text));
+    let idle = |members, queues| Standing::Idle { members, queues };
+    let all = [Standing::Joining, Standing::Settled, stale("away"), idle(3, 2), idle(4, 2), idle(3, 1)];
+    for (place, standing) in all.iter().enumerate() {
+        for (other, another) in all.iter().enumerate() {
+            assert_eq!(standing.is_same(another), place == other, "{standing:?} and {another:?}");
+        }
+    }
+    assert!(stale("away").is_same(&stale("still away")), "one failure is as good as another");
+}
+
+#[test]
 fn a_round_says_what_to_hold_and_when_to_ask_again() {
     let before = [("a", 0), ("a", 1), ("b", 0)];
     for (what, learnt, wanted, standing, next) in [

@@ -56,6 +56,7 @@ mod tests {
             assert!(error.starts_with(&format!("share `{index} of {of}`: ")), "{error}");
         }
         assert!(Share::new(u32::MAX - 1, u32::MAX).is_ok());
+        assert_eq!(Share::new(1, 3).unwrap().tasks(), 3);
     }
 
     #[test]
@@ -83,5 +84,7 @@ mod tests {
         let first = |topic: &str, broker: &str| owners(&MessageQueue::new(topic, broker, 0), 64)[0];
         let firsts = [first("a", "broker-a"), first("a", "broker-b"), first("b", "broker-a"), first("b", "broker-b")];
         assert_eq!(firsts, [8, 49, 37, 50], "fixed for ever: a task that restarts must find its queues again");
+        let of_one_broker: Vec<u32> = queues("a", "broker-a", 3).iter().map(|queue| owners(queue, 64)[0]).collect();
+        assert_eq!(of_one_broker, [8, 9, 10]);
     }
 }

@@ -125,7 +125,8 @@ fn a_wait_is_at_least_what_the_server_asks_for() {
 
 #[test]
 fn of_two_repeats_the_earlier_comes_first_and_of_two_at_once_the_one_accepted_first() {
-    for (first, second, order) in [(2, 1, ["second", "first"]), (1, 2, ["first", "second"]), (1, 1, ["first", "second"])]
+    for (first, second, order) in
+        [(2, 1, ["second", "first"]), (1, 2, ["first", "second"]), (1, 1, ["first", "second"])]
     {
         for second_fails_first in [false, true] {
             let now = clock::now();
