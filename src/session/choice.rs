@@ -80,6 +80,11 @@ mod tests {
         assert_eq!(chosen(server, &["a:1", "b:1"], &[("a:1", Lost)]), "b:1");
         assert_eq!(chosen(server, &["a:1", "b:1"], &[("a:1", Lost), ("b:1", Lost)]), "a:1");
         assert_eq!(chosen(server, &[], &[]), "proxy:30081", "a server that names none is reached where it was reached");
+        assert_eq!(
+            chosen(server, &[], &[("other:30081", Ready)]),
+            "other:30081",
+            "by whichever of its addresses answers"
+        );
         assert_eq!(chosen(RouteEndpoints::AccessPoint, &["a:1"], &[]), "proxy:30081");
     }
 
