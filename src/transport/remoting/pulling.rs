@@ -153,6 +153,11 @@ impl RemotingWire {
         let mut next_offset = next_offset(&told, outcome, request.offset)?;
         let mut messages = Vec::new();
         if outcome == PullOutcome::Found {
+            if answer.body.is_empty() {
+                // Taken for a range without messages it would skip them.
+                let text = "the server says that it found messages, and sent none";
+                return Err(Error::new(ErrorKind::Protocol, text));
+            }
             let tags: Vec<&str> = request.filter.tags().collect();
             let reading = Reading {
                 queue: &request.queue,

@@ -197,7 +197,6 @@ async fn p29_a_reset_is_told_from_a_gap_by_the_remark() {
         (21, "OFFSET_TOO_SMALL", 40, PullOutcome::OutOfRange),
         (21, "OFFSET_OVERFLOW_BADLY", 3, PullOutcome::OutOfRange),
         (21, "OFFSET_RESET", 3, PullOutcome::Reset),
-        (0, "FOUND", 18, PullOutcome::Found),
     ] {
         let answer = |request: &Command| {
             let answer = request.answer(&pull_answer(next));
@@ -247,6 +246,13 @@ async fn messages_that_cannot_be_read_are_a_protocol_error() {
     let error = pull(pull_at(17), garbage).await.1.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
     assert!(error.to_string().contains("the stored messages cannot be read"), "{error}");
+}
+
+#[tokio::test]
+async fn messages_that_were_found_and_not_sent_are_a_protocol_error_and_not_skipped() {
+    let error = pull(pull_at(17), |request: &Command| request.answer(&pull_answer(18))).await.1.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert!(error.to_string().contains("sent none"), "{error}");
 }
 
 /// A wire to a server that answers each request so.
