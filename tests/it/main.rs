@@ -15,6 +15,7 @@
 mod support;
 
 mod bad_input;
+mod bad_pull;
 mod bodies;
 mod checkpoint_file;
 mod faults;
