@@ -29,6 +29,7 @@ fn p6_an_epoch_begins_once_and_ends_the_one_before() {
     let again = ledger.begin(&queue(1), Epoch::default(), offset(0)).expect_err("the same epoch");
     assert_eq!(again.kind(), ErrorKind::Precondition);
     let now = begin(&ledger, 1, 1, 3);
+    assert_eq!((before.epoch(), now.epoch()), (Epoch::default(), Epoch::default().next()));
     old.complete();
     assert_eq!(ledger.checkpoint(), positions([(1, 3)]), "a completion of the old epoch moves nothing");
     assert_eq!(told.take(), ["late orders@broker-a:1 0..5"]);
@@ -192,6 +193,30 @@ async fn a_paused_queue_is_woken_when_its_window_is_small_enough() {
     assert!(room.is_woken() && room.is_ready());
 }
 
+#[tokio::test]
+async fn a_queue_stays_paused_while_its_window_is_as_large_as_the_limit() {
+    let ledger = Told::default().ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    let [first, second, _third] = [(); 3].map(|()| hand_out(&queue_ledger, 5));
+    let mut room = tokio_test_task(poll_fn(move |cx| queue_ledger.poll_room(cx, 10)));
+    assert!(!room.is_ready());
+    first.complete();
+    assert!(!room.is_woken() && !room.is_ready());
+    second.complete();
+    assert!(room.is_woken() && room.is_ready());
+}
+
+#[tokio::test]
+async fn a_completion_dropped_before_what_is_completed_already_ends_the_stream_at_once() {
+    let ledger = Told::default().ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    let (first, second) = (hand_out(&queue_ledger, 2), hand_out(&queue_ledger, 2));
+    second.complete();
+    assert!(trouble(&ledger).await.is_none());
+    drop(first);
+    assert!(trouble(&ledger).await.is_some());
+}
+
 /// A future and whether it was woken.
 struct Spied<F> {
     future: std::pin::Pin<Box<F>>,
@@ -235,6 +260,19 @@ fn what_is_handed_out_with_a_huge_gap_keeps_its_exact_range() {
     wide.complete();
     lone.complete();
     assert_eq!(ledger.checkpoint(), positions([(1, 2 * far + 1)]));
+}
+
+#[test]
+fn a_piece_has_the_gap_before_it_while_one_run_can_cover_it() {
+    let widest = u64::from(u32::MAX);
+    for (end, start) in [(widest, 0), (widest + 1, widest)] {
+        let ledger = Told::default().ledger();
+        let queue_ledger = begin(&ledger, 1, 0, 0);
+        let piece = queue_ledger.hand_out([offset(end)], clock::now()).expect("handed out");
+        assert_eq!(piece.range(), Some(offset(start)..offset(end)));
+        piece.complete();
+        assert_eq!(ledger.checkpoint(), positions([(1, end)]));
+    }
 }
 
 #[test]
