@@ -1,5 +1,6 @@
 //! A session, as the assignment and the group guard ask it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::assignment::guard::{Candidate, GroupDirectory, GroupWarning, check_gr
 use crate::assignment::watch::Directory;
 use crate::clock;
 use crate::error::{ErrorKind, Result};
-use crate::model::{Endpoint, Route};
+use crate::model::{Endpoint, Route, Subscription};
 use crate::retry::Backoff;
 use crate::session::Session;
 use crate::transport::{Call, GroupProfile, Pulling, Routing};
@@ -77,6 +78,14 @@ impl Directory for SessionDirectory {
 
     fn members<'a>(&'a self, at: &'a Endpoint, group: &'a Arc<str>) -> Call<'a, Vec<Arc<str>>> {
         self.pulling.members(at, group)
+    }
+
+    fn topics(&self) -> Call<'_, BTreeSet<Arc<str>>> {
+        self.pulling.topics(&self.name_server)
+    }
+
+    fn subscribe(&self, subscriptions: Vec<Subscription>) {
+        self.session.update(|settings| settings.subscriptions = subscriptions);
     }
 
     fn route_changes(&self) -> watch::Receiver<u64> {

@@ -50,7 +50,7 @@ fn profile(kind: ConsumeKind) -> Option<GroupProfile> {
 
 fn candidate() -> Candidate {
     let subscriptions = vec![Subscription { topic: "orders".into(), filter: Filter::all() }];
-    Candidate { group: "g".into(), subscriptions, joins: true }
+    Candidate { group: "g".into(), subscriptions, joins: true, looks: false }
 }
 
 #[tokio::test]

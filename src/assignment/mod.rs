@@ -7,6 +7,7 @@ mod holding;
 mod round;
 mod share;
 mod strategy;
+mod topics;
 mod watch;
 
 pub(crate) use chosen::{check_list, check_queues};
@@ -16,4 +17,5 @@ pub use holding::Assignment;
 pub(crate) use round::Standing;
 pub(crate) use share::Share;
 pub use strategy::{AssignmentStrategy, Average, Circle, ConsistentHash};
+pub(crate) use topics::{Matching, Topics};
 pub(crate) use watch::{Directory, Held, Rule, Watch};

@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use crate::assignment::holding::{Assignment, Epochs};
-use crate::assignment::round::{APART, Learnt, Outcome, Standing, judge, keep_while_away, whom_to_ask};
+use crate::assignment::round::{APART, Learnt, Outcome, SOON, Standing, judge, keep_while_away, whom_to_ask};
 use crate::assignment::share::Share;
 use crate::assignment::strategy::{Allocation, AssignmentStrategy, allocate};
+use crate::assignment::topics::Topics;
 use crate::clock;
 use crate::error::{Error, ErrorKind, Operation, Result};
-use crate::model::{Endpoint, MessageQueue, Route};
+use crate::model::{Endpoint, MessageQueue, Route, Subscription};
 use crate::task::TaskGroup;
 use crate::transport::Call;
 
@@ -24,6 +25,12 @@ pub(crate) trait Directory: Send + Sync {
 
     /// The client ids of a group's members, as one broker knows them.
     fn members<'a>(&'a self, at: &'a Endpoint, group: &'a Arc<str>) -> Call<'a, Vec<Arc<str>>>;
+
+    /// The names of all topics but those of clusters and brokers.
+    fn topics(&self) -> Call<'_, BTreeSet<Arc<str>>>;
+
+    /// Tells the brokers, from the next heartbeat on, what this client subscribes to.
+    fn subscribe(&self, subscriptions: Vec<Subscription>);
 
     /// Ticks when a route changed.
     fn route_changes(&self) -> watch::Receiver<u64>;
@@ -61,10 +68,11 @@ impl Watch {
     }
 
     /// Begins a task that keeps the assignment until `tasks` end or every `Watch` is gone.
-    pub(crate) fn spawn(tasks: &TaskGroup, directory: Arc<dyn Directory>, topics: Vec<Arc<str>>, rule: Rule) -> Self {
+    pub(crate) fn spawn(tasks: &TaskGroup, directory: Arc<dyn Directory>, topics: Arc<Topics>, rule: Rule) -> Self {
         let (held, seen) = watch::channel(Held { assignment: Assignment::default(), standing: Standing::Joining });
         let first = fastrand::usize(..);
-        let keeper = Keeper { directory, topics, rule, held, epochs: Epochs::default(), first };
+        let relist = topics.refresh().map(|refresh| clock::now() + refresh);
+        let keeper = Keeper { directory, topics, rule, held, epochs: Epochs::default(), first, relist };
         tasks.spawn("assignment", keeper.run());
         Self(seen)
     }
@@ -123,7 +131,9 @@ fn late(limit: Duration, standing: &Standing) -> Error {
 /// The task.
 struct Keeper {
     directory: Arc<dyn Directory>,
-    topics: Vec<Arc<str>>,
+    topics: Arc<Topics>,
+    /// When to look which topics there are: the list that the consumer was built by is good for a while.
+    relist: Option<Instant>,
     rule: Rule,
     held: watch::Sender<Held>,
     epochs: Epochs,
@@ -141,8 +151,10 @@ impl Keeper {
         loop {
             routes.mark_unchanged();
             members.mark_unchanged();
+            self.look_for_topics().await;
             let next = self.round().await;
             let earliest = clock::now() + APART;
+            let next = self.relist.map_or(next, |at| next.min(at.saturating_duration_since(clock::now())));
             let changed = tokio::select! {
                 () = self.held.closed() => return,
                 () = clock::sleep(next) => Ok(()),
@@ -156,12 +168,32 @@ impl Keeper {
         }
     }
 
+    /// If it is time to. A list that cannot be had is asked for again soon; until then the topics are as they were.
+    async fn look_for_topics(&mut self) {
+        let due = self.relist.is_some_and(|at| at <= clock::now());
+        let Some(refresh) = self.topics.refresh().filter(|_| due) else { return };
+        let wait = match self.directory.topics().await {
+            Ok(listed) => {
+                if self.topics.learn(&listed) {
+                    self.directory.subscribe(self.topics.subscriptions());
+                }
+                refresh
+            }
+            Err(error) => {
+                tracing::debug!(%error, "which topics there are could not be asked");
+                refresh.min(SOON)
+            }
+        };
+        self.relist = Some(clock::now() + wait);
+    }
+
     /// Asks, decides, publishes; how long the decision holds.
     async fn round(&mut self) -> Duration {
         let mut learnt = BTreeMap::new();
         let mut lists = Lists::new();
-        for topic in &self.topics {
-            learnt.insert(Arc::clone(topic), self.learn(topic, &mut lists).await);
+        for topic in self.topics.names() {
+            let of_topic = self.learn(&topic, &mut lists).await;
+            learnt.insert(topic, of_topic);
         }
         if learnt.values().any(|learnt| matches!(learnt, Learnt::Failed(_))) {
             self.first = self.first.wrapping_add(1);

@@ -4,7 +4,8 @@ use std::sync::{Mutex, MutexGuard};
 use super::*;
 use crate::assignment::round::{CALM, SOON};
 use crate::assignment::strategy::{Average, Circle};
-use crate::model::{Permission, RouteQueue};
+use crate::assignment::topics::Matching;
+use crate::model::{Filter, Permission, RouteQueue};
 
 /// Brokers that know topics and members; what a test writes here is what the watch is told.
 struct Brokers {
@@ -12,6 +13,7 @@ struct Brokers {
     lists: Mutex<HashMap<Endpoint, Result<Vec<Arc<str>>>>>,
     changes: watch::Sender<u64>,
     asked: AtomicUsize,
+    subscribed: Mutex<Vec<String>>,
 }
 
 impl Directory for Brokers {
@@ -24,6 +26,15 @@ impl Directory for Brokers {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let list = self.lists.lock().unwrap().get(at).cloned();
         Box::pin(async move { list.unwrap_or_else(|| Err(away())) })
+    }
+
+    fn topics(&self) -> Call<'_, BTreeSet<Arc<str>>> {
+        let listed = self.routes.lock().unwrap().keys().cloned().collect();
+        Box::pin(async move { Ok(listed) })
+    }
+
+    fn subscribe(&self, subscriptions: Vec<Subscription>) {
+        *self.subscribed.lock().unwrap() = subscriptions.iter().map(|one| one.topic.to_string()).collect();
     }
 
     fn route_changes(&self) -> watch::Receiver<u64> {
@@ -42,6 +53,7 @@ impl Brokers {
             lists: Mutex::default(),
             changes: watch::Sender::new(0),
             asked: AtomicUsize::new(0),
+            subscribed: Mutex::default(),
         };
         topics.iter().for_each(|(topic, queues)| brokers.set_route(topic, queues));
         Arc::new(brokers)
@@ -90,7 +102,16 @@ fn away() -> Error {
 
 fn watch(tasks: &TaskGroup, brokers: &Arc<Brokers>, topics: &[&str], rule: Rule) -> Watch {
     let directory: Arc<dyn Directory> = Arc::<Brokers>::clone(brokers);
-    Watch::spawn(tasks, directory, topics.iter().map(|topic| Arc::from(*topic)).collect(), rule)
+    let named = topics.iter().map(|topic| Subscription { topic: Arc::from(*topic), filter: Filter::all() });
+    Watch::spawn(tasks, directory, Arc::new(Topics::new(named, None)), rule)
+}
+
+/// A watch over the topics that begin so, looked for every `SOON`.
+fn watch_matching(tasks: &TaskGroup, brokers: &Arc<Brokers>, start: &'static str, rule: Rule) -> Watch {
+    let directory: Arc<dyn Directory> = Arc::<Brokers>::clone(brokers);
+    let is_wanted = Arc::new(move |topic: &str| topic.starts_with(start));
+    let matching = Matching { is_wanted, filter: Filter::all(), refresh: SOON };
+    Watch::spawn(tasks, directory, Arc::new(Topics::new([], Some(matching))), rule)
 }
 
 fn member(me: &str) -> Rule {
@@ -110,6 +131,26 @@ async fn next(watch: &mut Watch) -> (String, Standing) {
 /// Long enough for a round, and shorter than any timer of the watch.
 async fn a_moment() {
     clock::sleep(APART + Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn topics_that_match_are_shared_from_the_next_look_on_and_the_brokers_are_told_of_them() {
+    let (tasks, brokers) = (TaskGroup::new(), Brokers::new(&[("bills", &[("a", 4)])]));
+    brokers.list("a", &["me", "other"]);
+    let mut watch = watch_matching(&tasks, &brokers, "orders", member("me"));
+    let (held, standing) = next(&mut watch).await;
+    assert!(held.is_empty() && matches!(standing, Standing::Idle { .. }), "no topic matches: {held} {standing:?}");
+    brokers.set_route("orders-eu", &[("a", 4)]);
+    assert_eq!(next(&mut watch).await.0, "orders-eu@a:0#0 orders-eu@a:1#0");
+    assert_eq!(*brokers.subscribed.lock().unwrap(), ["orders-eu"]);
+    brokers.set_route("orders-us", &[("a", 2)]);
+    assert_eq!(next(&mut watch).await.0, "orders-eu@a:0#0 orders-eu@a:1#0 orders-us@a:0#0");
+    brokers.routes.lock().unwrap().remove("orders-eu");
+    let (mut held, mut looks) = (String::new(), 0);
+    while !held.starts_with("orders-us") {
+        (held, looks) = (next(&mut watch).await.0, looks + 1);
+        assert!(looks < 10, "a topic that is gone is let go");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! Pulling by offset, and what a group of pulling consumers asks its brokers for.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -49,6 +50,10 @@ pub(crate) trait Pulling: fmt::Debug + Send + Sync {
 
     /// The client ids of a group's members, as one broker knows them; may contain duplicates. Empty: none.
     fn members<'a>(&'a self, at: &'a Endpoint, group: &'a Arc<str>) -> Call<'a, Vec<Arc<str>>>;
+
+    /// The names of all topics but those of clusters and brokers. Apache's retry, dead-letter and system topics are among
+    /// them. A wire that has several servers to ask begins with `at`, and goes on to the others.
+    fn topics<'a>(&'a self, at: &'a Endpoint) -> Call<'a, BTreeSet<Arc<str>>>;
 
     /// What one broker knows of a group's members. `None`: nobody of it is connected there.
     fn group_profile<'a>(&'a self, at: &'a Endpoint, group: &'a Arc<str>) -> Call<'a, Option<GroupProfile>>;

@@ -22,6 +22,7 @@ mod faults;
 mod leases;
 mod logs;
 mod memory;
+mod patterns;
 mod peers;
 mod producer;
 mod proto;

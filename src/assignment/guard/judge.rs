@@ -15,6 +15,8 @@ pub(crate) struct Candidate {
     pub(crate) subscriptions: Vec<Subscription>,
     /// Whether it enters the group's list and shares its queues; `assign` and `share` do not (trap P27).
     pub(crate) joins: bool,
+    /// Whether it looks for topics: its members may know of different ones for a while.
+    pub(crate) looks: bool,
 }
 
 /// What one broker told; `None` means that nobody of the group is connected there.
@@ -88,7 +90,12 @@ fn same_subscriptions(candidate: &Candidate, broker: &str, profile: &GroupProfil
     // Java's consumers add the topic of their retries by themselves.
     let theirs = profile.subscriptions.iter().filter(|(topic, _)| !topic.starts_with("%RETRY%"));
     let theirs: BTreeSet<(&str, String)> = theirs.map(|(topic, filter)| (&**topic, canonical(filter))).collect();
-    if mine == theirs {
+    let is_shared =
+        |one: &&(&str, String), others: &BTreeSet<(&str, String)>| others.iter().any(|(topic, _)| *topic == one.0);
+    let differ = |ours: &BTreeSet<(&str, String)>, others: &BTreeSet<(&str, String)>| {
+        ours.difference(others).any(|one| !candidate.looks || is_shared(&one, others))
+    };
+    if !differ(&mine, &theirs) && !differ(&theirs, &mine) && (mine.is_empty() || !theirs.is_empty()) {
         return Ok(());
     }
     let harm = if theirs.is_empty() {

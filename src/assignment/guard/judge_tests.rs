@@ -3,7 +3,12 @@ use super::*;
 fn candidate(subscriptions: &[(&str, Filter)]) -> Candidate {
     let subscription =
         |(topic, filter): &(&str, Filter)| Subscription { topic: (*topic).into(), filter: filter.clone() };
-    Candidate { group: "g".into(), subscriptions: subscriptions.iter().map(subscription).collect(), joins: true }
+    Candidate {
+        group: "g".into(),
+        subscriptions: subscriptions.iter().map(subscription).collect(),
+        joins: true,
+        looks: false,
+    }
 }
 
 fn profile(kind: ConsumeKind, subscriptions: &[(&str, Filter)]) -> GroupProfile {
@@ -44,6 +49,18 @@ fn p21_a_group_of_another_kind_is_refused_and_both_kinds_are_named() {
             }
         }
     }
+}
+
+#[test]
+fn who_looks_for_topics_may_know_of_others_but_not_filter_the_same_ones_otherwise() {
+    let pull = |subscriptions: &[(&str, Filter)]| told(Ok(Some(profile(ConsumeKind::Pull, subscriptions))));
+    let looks = |subscriptions: &[(&str, Filter)]| Candidate { looks: true, ..candidate(subscriptions) };
+    let more = [("orders", Filter::all()), ("orders-eu", Filter::all())];
+    assert!(judge(&looks(&more), &[pull(&all())]).is_ok(), "they have not seen the new topic yet");
+    assert!(judge(&looks(&all()), &[pull(&more)]).is_ok(), "nor have we");
+    refused(&looks(&more), &[pull(&[("orders", Filter::tag("paid"))])]);
+    refused(&looks(&more), &[pull(&[])]);
+    refused(&candidate(&more), &[pull(&all())]);
 }
 
 #[test]

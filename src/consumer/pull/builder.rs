@@ -1,19 +1,24 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::assignment::{AssignmentStrategy, Average, Share, check_list};
+use crate::assignment::{AssignmentStrategy, Average, Matching, Share, Topics, check_list};
 use crate::checkpoint::{AnyStore, CheckpointStore, CommitMode};
 use crate::clock;
 use crate::consumer::pull::planner;
 use crate::consumer::pull::shared::Options;
 use crate::consumer::pull::{PullConsumer, open};
 use crate::error::{Error, Result};
-use crate::model::{ConsumerGroup, Filter, MessageQueue, OnOffsetGap, StartFrom, StopAt, Subscription, check_topic};
+use crate::model::{
+    ConsumerGroup, Filter, FilterKind, MessageQueue, OnOffsetGap, StartFrom, StopAt, Subscription, check_topic,
+};
 use crate::session::Connector;
 
 /// A century: anything near it is a slip.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Whether a topic is wanted, by its name.
+type TopicTest = dyn Fn(&str) -> bool + Send + Sync;
 
 /// Builds a [`PullConsumer`].
 #[derive(Clone)]
@@ -22,6 +27,8 @@ pub struct PullConsumerBuilder {
     pub(super) connector: Arc<Connector>,
     group: String,
     subscriptions: Vec<(String, Filter)>,
+    matching: Option<(Arc<TopicTest>, Filter)>,
+    topic_refresh: Duration,
     pub(super) assigned: Option<Vec<MessageQueue>>,
     pub(super) share: Option<(u32, u32)>,
     pub(super) strategy: Arc<dyn AssignmentStrategy>,
@@ -64,6 +71,8 @@ impl PullConsumerBuilder {
             await_duration: Duration::from_secs(20),
             drain_timeout: Duration::from_secs(5),
             build_timeout: Duration::from_secs(10),
+            matching: None,
+            topic_refresh: Duration::from_secs(30),
         }
     }
 
@@ -71,6 +80,29 @@ impl PullConsumerBuilder {
     /// says otherwise. All members of a group must subscribe to the same topics with the same filters.
     pub fn subscribe(mut self, topic: impl Into<String>, filter: Filter) -> Self {
         self.subscriptions.push((topic.into(), filter));
+        self
+    }
+
+    /// Adds every topic that `is_wanted`, also those that are created later: which topics there are is looked at again
+    /// every [`topic_refresh`](Self::topic_refresh). Topics that the servers keep for themselves are left out. With the
+    /// crate `regex`: `.subscribe_matching(move |topic| regex.is_match(topic), Filter::all())`.
+    ///
+    /// The filter is by tags: an SQL92 expression would have to be checked for each topic before it is read. Topics that
+    /// [`subscribe`](Self::subscribe) names keep the filter that they have there. A new topic begins as new queues do: where
+    /// [`start_from`](Self::start_from) would have put them when the consumer was built. It needs a name server of the
+    /// cluster, not a proxy. Defaults to none; a second call takes the place of the first.
+    pub fn subscribe_matching(
+        mut self,
+        is_wanted: impl Fn(&str) -> bool + Send + Sync + 'static,
+        filter: Filter,
+    ) -> Self {
+        self.matching = Some((Arc::new(is_wanted), filter));
+        self
+    }
+
+    /// How often to look for new topics that match. Defaults to 30 s.
+    pub fn topic_refresh(mut self, interval: Duration) -> Self {
+        self.topic_refresh = interval;
         self
     }
 
@@ -209,13 +241,15 @@ impl PullConsumerBuilder {
         self.check_times()?;
         self.check_sizes()?;
         let subscriptions = self.subscriptions()?;
+        let topics = Topics::new(subscriptions.iter().cloned(), self.matching()?);
         let start = self.start.clone().ok_or_else(|| {
             let rule = "is needed: say where to begin, e.g. StartFrom::committed_or_earliest()";
             Error::config("start_from", "", rule)
         })?;
         if let StartFrom::Checkpoint(checkpoint) = &start {
+            let of_tests = checkpoint.iter().map(|(queue, _)| queue.topic()).filter(|topic| topics.wants(topic));
             checkpoint
-                .check(subscriptions.iter().map(|one| &*one.topic))
+                .check(subscriptions.iter().map(|one| &*one.topic).chain(of_tests))
                 .map_err(|error| error.in_group(group.shared()))?;
         }
         let options = Options {
@@ -235,7 +269,7 @@ impl PullConsumerBuilder {
             started: clock::wall(),
         };
         let share = self.share.map(|(index, of)| Share::new(index, of)).transpose()?;
-        Ok(Plan { group: group.shared(), subscriptions, share, options })
+        Ok(Plan { group: group.shared(), topics: Arc::new(topics), share, options })
     }
 
     fn subscriptions(&self) -> Result<Vec<Subscription>> {
@@ -252,11 +286,25 @@ impl PullConsumerBuilder {
         match &self.assigned {
             Some(_) if self.share.is_some() => Err(Error::config("assign", "", "is either set, or `share`, not both")),
             Some(queues) => self.with_assigned(queues, subscriptions),
-            None if subscriptions.is_empty() => {
+            None if subscriptions.is_empty() && self.matching.is_none() => {
                 Err(Error::config("subscribe", "", "at least one topic is needed, or queues by `assign`"))
             }
             None => Ok(subscriptions),
         }
+    }
+
+    fn matching(&self) -> Result<Option<Matching>> {
+        let Some((is_wanted, filter)) = &self.matching else { return Ok(None) };
+        if self.assigned.is_some() {
+            return Err(Error::config("assign", "", "is either set, or `subscribe_matching`, not both"));
+        }
+        filter.check()?;
+        if filter.kind() != FilterKind::Tag {
+            let rule = "topics that match are filtered by tags; name the topics that want SQL92 by `subscribe`";
+            return Err(Error::config("subscribe_matching", filter.expression(), rule));
+        }
+        let (is_wanted, filter, refresh) = (Arc::clone(is_wanted), filter.clone(), self.topic_refresh);
+        Ok(Some(Matching { is_wanted, filter, refresh }))
     }
 
     /// The topics of the assigned queues, each with its filter.
@@ -280,6 +328,7 @@ impl PullConsumerBuilder {
             ("commit_interval", self.commit_interval),
             ("await_duration", self.await_duration),
             ("build_timeout", self.build_timeout),
+            ("topic_refresh", self.topic_refresh),
         ] {
             if value.is_zero() || value > LONGEST {
                 let rule = "must be longer than zero and at most 100 years";
@@ -318,15 +367,9 @@ impl PullConsumerBuilder {
 /// What was checked, in the terms of the model.
 pub(super) struct Plan {
     pub(super) group: Arc<str>,
-    pub(super) subscriptions: Vec<Subscription>,
+    pub(super) topics: Arc<Topics>,
     pub(super) share: Option<Share>,
     pub(super) options: Options,
-}
-
-impl Plan {
-    pub(super) fn filters(&self) -> BTreeMap<Arc<str>, Filter> {
-        self.subscriptions.iter().map(|one| (Arc::clone(&one.topic), one.filter.clone())).collect()
-    }
 }
 
 impl std::fmt::Debug for PullConsumerBuilder {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use crate::assignment::Topics;
 use crate::checkpoint::{Ledger, QueueLedger};
 use crate::consumer::pull::mailbox::Mailbox;
 use crate::consumer::pull::planner::{Start, Stop};
@@ -30,7 +31,7 @@ impl Place {
 /// revocation that happen together come in some order.
 pub(crate) struct Desk {
     ledger: Ledger,
-    filters: BTreeMap<Arc<str>, Filter>,
+    topics: Arc<Topics>,
     state: Mutex<State>,
     /// Counts what begins, so that a look at every message costs no lock.
     moves: AtomicU64,
@@ -51,9 +52,9 @@ struct Owned {
 }
 
 impl Desk {
-    pub(crate) fn new(ledger: Ledger, filters: BTreeMap<Arc<str>, Filter>, reader: Arc<Mailbox>) -> Self {
+    pub(crate) fn new(ledger: Ledger, topics: Arc<Topics>, reader: Arc<Mailbox>) -> Self {
         let state = State { owned: BTreeMap::new(), epochs: HashMap::new(), reader, is_closed: false };
-        Self { ledger, filters, state: Mutex::new(state), moves: AtomicU64::new(0) }
+        Self { ledger, topics, state: Mutex::new(state), moves: AtomicU64::new(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -61,12 +62,11 @@ impl Desk {
     }
 
     pub(crate) fn filter(&self, topic: &str) -> Filter {
-        self.filters.get(topic).cloned().unwrap_or_else(Filter::all)
+        self.topics.filter(topic)
     }
 
     pub(crate) fn subscriptions(&self) -> Vec<Subscription> {
-        let all = self.filters.iter();
-        all.map(|(topic, filter)| Subscription { topic: Arc::clone(topic), filter: filter.clone() }).collect()
+        self.topics.subscriptions()
     }
 
     /// A queue was gained, and is read from here on.

@@ -66,7 +66,7 @@ fn settings(connector: &Connector, plan: &Plan, group: Option<Arc<str>>) -> Clie
         kind: ClientKind::PullConsumer,
         request_timeout: connector.request_timeout(),
         group,
-        subscriptions: plan.subscriptions.clone(),
+        subscriptions: plan.topics.subscriptions(),
         await_duration: None,
         topics: Vec::new(),
     }
@@ -122,11 +122,16 @@ impl PullConsumerBuilder {
     pub(super) async fn build_over(self, way: Way, plan: Plan) -> Result<PullConsumer> {
         let until = clock::now() + self.build_timeout;
         let left = || until.saturating_duration_since(clock::now());
+        let looks = plan.topics.refresh().is_some();
+        if looks {
+            plan.topics.learn(&way.directory.topics().await.map_err(|error| error.in_group(Arc::clone(&plan.group)))?);
+            way.directory.subscribe(plan.topics.subscriptions());
+        }
         let routes = find_topics(&*way.brokers, &plan, self.assigned.as_deref(), left()).await?;
         check_filters(&*way.brokers, &plan, &routes).await?;
         if let Some(gate) = &way.gate {
-            let (group, subscriptions) = (Arc::clone(&plan.group), plan.subscriptions.clone());
-            let candidate = Candidate { group, subscriptions, joins: plan.options.is_group };
+            let (group, subscriptions) = (Arc::clone(&plan.group), plan.topics.subscriptions());
+            let candidate = Candidate { group, subscriptions, joins: plan.options.is_group, looks };
             gate.enter_group(&candidate, &routes, left()).await?;
         }
         let watch = self.watch(&way, &plan);
@@ -152,8 +157,7 @@ impl PullConsumerBuilder {
                 strategy: Arc::clone(&self.strategy),
             },
         };
-        let topics = plan.subscriptions.iter().map(|one| Arc::clone(&one.topic)).collect();
-        Watch::spawn(way.brokers.tasks(), Arc::clone(&way.directory), topics, rule)
+        Watch::spawn(way.brokers.tasks(), Arc::clone(&way.directory), Arc::clone(&plan.topics), rule)
     }
 
     fn shared(&self, way: &Way, plan: Plan) -> Arc<Shared> {
@@ -170,7 +174,7 @@ impl PullConsumerBuilder {
         };
         let committer = Committer::start(way.brokers.tasks(), &ledger, options);
         Arc::new(Shared {
-            desk: Desk::new(ledger.clone(), plan.filters(), Arc::new(Mailbox::default())),
+            desk: Desk::new(ledger.clone(), plan.topics, Arc::new(Mailbox::default())),
             group: plan.group,
             brokers: Arc::clone(&way.brokers),
             options: plan.options,
@@ -204,7 +208,7 @@ async fn find_topics(
 ) -> Result<Vec<Arc<Route>>> {
     let until = clock::now() + limit;
     let mut routes = Vec::new();
-    for one in &plan.subscriptions {
+    for one in plan.topics.subscriptions() {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
         loop {
             let found = brokers.route(&one.topic).await.and_then(|route| {
@@ -215,6 +219,10 @@ async fn find_topics(
                 Ok(route) => break routes.push(route),
                 Err(error) => error,
             };
+            if error.kind() == ErrorKind::NotFound && !plan.topics.is_named(&one.topic) {
+                // It matched, and is read when its broker is there again.
+                break;
+            }
             let wait = backoff.next(fastrand::f64());
             let may_pass = error.kind().is_transient() || error.kind() == ErrorKind::NotFound;
             if !may_pass || clock::now() + wait > until {
@@ -228,15 +236,16 @@ async fn find_topics(
 
 /// An SQL92 filter that does not parse returns everything, so one broker is asked to parse it (trap P22).
 async fn check_filters(brokers: &dyn Brokers, plan: &Plan, routes: &[Arc<Route>]) -> Result<()> {
-    for (one, route) in plan.subscriptions.iter().zip(routes) {
-        if one.filter.kind() != FilterKind::Sql92 {
+    for route in routes {
+        let filter = plan.topics.filter(&route.topic);
+        if filter.kind() != FilterKind::Sql92 {
             continue;
         }
         let mut last = Error::new(ErrorKind::Unavailable, "no broker of the topic can be asked to check the filter");
         let mut is_checked = false;
         for (_, endpoints) in route.brokers(|permission| permission.readable()) {
             let at = brokers.choose(&endpoints);
-            match brokers.wire().check_filter(&at, &plan.group, &one.topic, &one.filter).await {
+            match brokers.wire().check_filter(&at, &plan.group, &route.topic, &filter).await {
                 Ok(()) => is_checked = true,
                 Err(error) if error.kind().is_transient() => last = error,
                 Err(error) => return Err(error),
@@ -246,7 +255,7 @@ async fn check_filters(brokers: &dyn Brokers, plan: &Plan, routes: &[Arc<Route>]
             }
         }
         if !is_checked {
-            return Err(last.on_topic(Arc::clone(&one.topic)).in_group(Arc::clone(&plan.group)));
+            return Err(last.on_topic(Arc::clone(&route.topic)).in_group(Arc::clone(&plan.group)));
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ pub(super) const GET_BROKER_CLUSTER_INFO: i32 = 106;
 pub(super) const UPDATE_AND_CREATE_SUBSCRIPTION_GROUP: i32 = 200;
 pub(super) const GET_TOPIC_STATS_INFO: i32 = 202;
 pub(super) const GET_ALL_TOPIC_LIST_FROM_NAMESERVER: i32 = 206;
+pub(super) const GET_SYSTEM_TOPIC_LIST_FROM_NS: i32 = 304;
 pub(super) const GET_CONSUME_STATS: i32 = 208;
 pub(super) const DELETE_TOPIC_IN_BROKER: i32 = 215;
 pub(super) const DELETE_TOPIC_IN_NAMESRV: i32 = 216;

@@ -1,4 +1,4 @@
-//! The name server: routes 105, the cluster 106, lists of topics 206 and 224.
+//! The name server: routes 105, the cluster 106, lists of topics 206, 224 and 304.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use crate::embedded::engine::{Engine, Millis, TopicType};
 use crate::model::check_topic;
 use crate::transport::remoting::command::json::Json;
 use crate::transport::remoting::command::route::{BrokerData, QueueData, READ, RouteData, RouteRequest, WRITE};
+use crate::transport::remoting::command::topics::TopicList;
 use crate::transport::remoting::command::{Command, Payload};
 
 /// Apache's name for a cluster that was given none.
@@ -20,6 +21,7 @@ pub(super) fn act(server: &Arc<Server>, request: &Command) -> Answered {
         code::GET_ROUTE_BY_TOPIC => route(server, request),
         code::GET_BROKER_CLUSTER_INFO => Ok(cluster(server, request)),
         code::GET_ALL_TOPIC_LIST_FROM_NAMESERVER | code::GET_TOPICS_BY_CLUSTER => Ok(topic_list(server, request)),
+        code::GET_SYSTEM_TOPIC_LIST_FROM_NS => Ok(system_topics(server, request)),
         code::DELETE_TOPIC_IN_NAMESRV => topics::delete(&server.cluster, request),
         _ => Err(unsupported(request)),
     }
@@ -81,10 +83,13 @@ fn cluster(server: &Server, request: &Command) -> Command {
 }
 
 fn topic_list(server: &Server, request: &Command) -> Command {
-    let mut topics: Vec<String> = server.cluster.with(|engine, _| engine.topics().map(Into::into).collect());
-    topics.sort();
-    let mut answer = request.answer(&());
-    let topics = topics.into_iter().map(Json::text).collect();
-    answer.body = Json::map([("topicList", Json::List(topics))]).to_bytes().into();
-    answer
+    let topics = server.cluster.with(|engine, _| engine.topics().map(Into::into).collect());
+    request.answer(&TopicList(topics))
+}
+
+/// Each cluster and broker has a topic of its own name.
+fn system_topics(server: &Server, request: &Command) -> Command {
+    let brokers = server.cluster.with(|engine, now| brokers(server, engine, now));
+    let names = brokers.into_iter().map(|(name, _)| name).chain([CLUSTER.into()]);
+    request.answer(&TopicList(names.collect()))
 }

@@ -1,5 +1,6 @@
 //! Pulling by offset, on servers that have it over gRPC. Apache's proxy does not (protocol.md D.2).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -164,6 +165,11 @@ impl Pulling for GrpcWire {
     fn members<'a>(&'a self, at: &'a Endpoint, group: &'a Arc<str>) -> Call<'a, Vec<Arc<str>>> {
         let context = Context::new(Operation::QueryGroup, at).group(Some(group));
         Self::cannot(&context, "tells who is in a group; use `assign` or `share`, or set `name_server`")
+    }
+
+    fn topics<'a>(&'a self, at: &'a Endpoint) -> Call<'a, BTreeSet<Arc<str>>> {
+        let context = Context::new(Operation::QueryRoute, at);
+        Self::cannot(&context, "lists topics; subscribe to each by its name, or set `name_server`")
     }
 
     fn group_profile<'a>(&'a self, at: &'a Endpoint, group: &'a Arc<str>) -> Call<'a, Option<GroupProfile>> {

@@ -1,5 +1,6 @@
 //! Pulling, offsets, and what a group of pulling consumers asks for (protocol.md E.4 to E.6).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -113,6 +114,10 @@ impl Pulling for RemotingWire {
                 Err(error) => Err(error),
             }
         })
+    }
+
+    fn topics<'a>(&'a self, _: &'a Endpoint) -> Call<'a, BTreeSet<Arc<str>>> {
+        Box::pin(self.list_topics())
     }
 
     fn group_profile<'a>(&'a self, at: &'a Endpoint, group: &'a Arc<str>) -> Call<'a, Option<GroupProfile>> {

@@ -1,13 +1,15 @@
 //! Routes, from the first of several name servers that knows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::model::{Endpoint, Permission, Route, RouteQueue};
 use crate::transport::remoting::RemotingWire;
+use crate::transport::remoting::command::Request;
 use crate::transport::remoting::command::route::{BrokerData, QueueData, READ, RouteData, RouteRequest, WRITE};
+use crate::transport::remoting::command::topics::{AllTopicsRequest, SystemTopicsRequest, TopicList};
 use crate::transport::remoting::rpc::Place;
 use crate::transport::{Call, Routing};
 
@@ -17,19 +19,7 @@ const MOST_QUEUES: u32 = 1 << 16;
 impl Routing for RemotingWire {
     /// A name server that has just started knows nothing yet: a topic is absent only when none knows it.
     fn query_route<'a>(&'a self, _: &'a Endpoint, topic: &'a Arc<str>) -> Call<'a, Route> {
-        Box::pin(async move {
-            let mut failure: Option<Error> = None;
-            for (index, server) in self.name_servers_in_turn() {
-                match self.ask_for_route(server, topic).await {
-                    Ok(route) => {
-                        self.answering.store(index, Ordering::Relaxed);
-                        return Ok(route);
-                    }
-                    Err(error) => failure = Some(worse(failure, error)),
-                }
-            }
-            Err(failure.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "there is no name server to ask")))
-        })
+        Box::pin(self.first_that_knows(move |server| Box::pin(self.ask_for_route(server, topic))))
     }
 }
 
@@ -42,14 +32,46 @@ fn worse(one: Option<Error>, other: Error) -> Error {
 }
 
 impl RemotingWire {
+    /// The answer of the first name server that has one.
+    async fn first_that_knows<'a, T>(&'a self, ask: impl Fn(&'a Endpoint) -> Call<'a, T>) -> Result<T> {
+        let mut failure: Option<Error> = None;
+        for (index, server) in self.name_servers_in_turn() {
+            match ask(server).await {
+                Ok(answer) => {
+                    self.answering.store(index, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(error) => failure = Some(worse(failure, error)),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "there is no name server to ask")))
+    }
+
     async fn ask_for_route(&self, server: &Endpoint, topic: &Arc<str>) -> Result<Route> {
         let place = Place::new(Operation::QueryRoute, server).topic(topic);
-        let answer = self.rpc.call(&place, &RouteRequest { topic: Arc::clone(topic) }).await;
+        let data = self.ask(&place, server, &RouteRequest { topic: Arc::clone(topic) }).await?;
+        route(topic, &data).map_err(|error| place.dress(error))
+    }
+
+    async fn ask<R: Request>(&self, place: &Place<'_>, server: &Endpoint, request: &R) -> Result<R::Answer> {
+        let answer = self.rpc.call(place, request).await;
         if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout) {
             // Nobody else watches over connections to name servers: this one may be dead.
             self.rpc.forget(server);
         }
-        route(topic, &answer?).map_err(|error| place.dress(error))
+        answer
+    }
+
+    /// What is left of all topics without those that are named after clusters and brokers.
+    async fn ask_for_topics(&self, server: &Endpoint) -> Result<BTreeSet<Arc<str>>> {
+        let place = Place::new(Operation::QueryRoute, server);
+        let TopicList(all) = self.ask(&place, server, &AllTopicsRequest).await?;
+        let TopicList(of_servers) = self.ask(&place, server, &SystemTopicsRequest).await?;
+        Ok(all.difference(&of_servers).cloned().collect())
+    }
+
+    pub(super) async fn list_topics(&self) -> Result<BTreeSet<Arc<str>>> {
+        self.first_that_knows(move |server| Box::pin(self.ask_for_topics(server))).await
     }
 }
 

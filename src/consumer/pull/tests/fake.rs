@@ -13,7 +13,7 @@ use crate::assignment::Directory;
 use crate::clock;
 use crate::consumer::pull::brokers::Brokers;
 use crate::error::{Error, ErrorKind, Operation, Result};
-use crate::model::{Endpoint, Filter, MessageQueue, Offset, Permission, Route, RouteQueue};
+use crate::model::{Endpoint, Filter, MessageQueue, Offset, Permission, Route, RouteQueue, Subscription};
 use crate::task::TaskGroup;
 use crate::transport::{Call, GroupProfile, PullOutcome, PullRequest, Pulled, Pulling, QueueBound};
 
@@ -271,6 +271,10 @@ impl Pulling for Fake {
         Box::pin(async move { Ok(self.state().members.clone()) })
     }
 
+    fn topics<'a>(&'a self, _: &'a Endpoint) -> Call<'a, BTreeSet<Arc<str>>> {
+        Box::pin(async { Ok(BTreeSet::new()) })
+    }
+
     fn group_profile<'a>(&'a self, _: &'a Endpoint, _: &'a Arc<str>) -> Call<'a, Option<GroupProfile>> {
         Box::pin(async { Ok(None) })
     }
@@ -333,6 +337,12 @@ impl Directory for Fake {
     fn members<'a>(&'a self, at: &'a Endpoint, group: &'a Arc<str>) -> Call<'a, Vec<Arc<str>>> {
         Pulling::members(self, at, group)
     }
+
+    fn topics(&self) -> Call<'_, BTreeSet<Arc<str>>> {
+        Box::pin(async { Ok(BTreeSet::new()) })
+    }
+
+    fn subscribe(&self, _: Vec<Subscription>) {}
 
     fn route_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

@@ -18,6 +18,8 @@ pub(crate) const GET_CONSUMER_LIST_BY_GROUP: i32 = 38;
 pub(crate) const CHECK_CLIENT_CONFIG: i32 = 46;
 pub(crate) const GET_ROUTE_BY_TOPIC: i32 = 105;
 pub(crate) const GET_CONSUMER_CONNECTION_LIST: i32 = 203;
+pub(crate) const GET_ALL_TOPIC_LIST: i32 = 206;
+pub(crate) const GET_SYSTEM_TOPIC_LIST: i32 = 304;
 /// Requests of brokers.
 pub(crate) const NOTIFY_CONSUMER_IDS_CHANGED: i32 = 40;
 pub(crate) const RESET_CONSUMER_CLIENT_OFFSET: i32 = 220;

@@ -14,6 +14,7 @@ pub(crate) mod offset;
 pub(crate) mod pull;
 pub(crate) mod route;
 pub(crate) mod server;
+pub(crate) mod topics;
 
 use bytes::{Bytes, BytesMut};
 
