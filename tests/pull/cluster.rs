@@ -153,12 +153,11 @@ impl Cluster {
     /// A NORMAL topic with so many queues on each of the two brokers.
     pub(crate) async fn topic(&self, queues: u32) -> String {
         let name = unique("topic");
-        let topic = name.clone();
-        self.admin(move |admin| admin.create_topic(&admin::Topic::new(&topic).queues(queues))).await;
+        self.grow(&name, queues).await;
         name
     }
 
-    /// Returns when name server and proxy show the new queues.
+    /// Makes the topic if it is not there. Returns when name server and proxy show the new queues.
     pub(crate) async fn grow(&self, topic: &str, queues: u32) {
         let topic = topic.to_owned();
         self.admin(move |admin| admin.create_topic(&admin::Topic::new(&topic).queues(queues))).await;

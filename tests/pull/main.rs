@@ -112,6 +112,8 @@ behaviours! {
         queues_that_do_not_exist_or_are_named_twice_are_refused,
         numbered_tasks_read_every_queue_once,
         p11_a_queue_that_appears_later_is_read_from_the_start_instant_on,
+        topics_that_the_servers_keep_for_themselves_match_nothing,
+        topics_that_match_are_read_and_those_that_are_created_later_from_their_beginning,
         p15_queue_streams_do_not_wait_for_one_that_nobody_polls,
         p15_a_queue_stream_that_is_dropped_gives_its_queue_back_from_the_first_open_message;
     members:

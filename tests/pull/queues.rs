@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::prelude::*;
-use rocketmq_stream::{ErrorKind, MessageQueue, PullConsumer, QueueStream, QueueStreams, StartFrom, StopAt};
+use rocketmq_stream::{ErrorKind, Filter, MessageQueue, PullConsumer, QueueStream, QueueStreams, StartFrom, StopAt};
 
-use crate::cluster::Cluster;
-use crate::support::{PATIENCE, secs, within};
+use crate::cluster::{Cluster, Way};
+use crate::support::{PATIENCE, secs, unique, within};
 use crate::tape::{Tape, next, nothing_for, o, read, sorted, to_end};
 
 pub(crate) async fn assigned_queues_are_read_and_no_others(cluster: &Cluster) {
@@ -46,13 +46,59 @@ pub(crate) async fn numbered_tasks_read_every_queue_once(cluster: &Cluster) {
     let mut all = Vec::new();
     let client = cluster.client();
     for index in 0..4 {
-        let builder = client.pull_consumer(&group).subscribe(&topic, rocketmq_stream::Filter::all()).share(index, 4);
+        let builder = client.pull_consumer(&group).subscribe(&topic, Filter::all()).share(index, 4);
         let builder = builder.start_from(StartFrom::committed_or_earliest()).build_timeout(secs(60));
         let mut task = builder.until(StopAt::Now).build().await.expect("build");
         all.extend(to_end(&mut task).await.read);
         within(PATIENCE, "shutdown", task.control().shutdown(secs(30))).await.ignore();
     }
     assert_eq!(sorted(&all), sorted(&stored));
+}
+
+pub(crate) async fn topics_that_match_are_read_and_those_that_are_created_later_from_their_beginning(
+    cluster: &Cluster,
+) {
+    let (first, group) = (cluster.topic(1).await, cluster.group().await);
+    let other = cluster.topic(1).await;
+    let mut stored = cluster.fill(&first, 10).await;
+    let later = unique("later");
+    let builder = cluster.pulling(&group).share(0, 1).topic_refresh(secs(1));
+    let (known, start) = (first.clone(), later.clone());
+    let builder =
+        builder.subscribe_matching(move |topic| topic == known || topic.starts_with(&start), Filter::all()).build();
+    let mut consumer = match within(PATIENCE, "build", builder).await {
+        Err(error) if cluster.way == Way::Grpc => {
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            return assert!(error.to_string().contains("name_server"), "{error}");
+        }
+        built => built.expect("build"),
+    };
+    let mut tape = Tape::default();
+    read(&mut consumer, &mut tape, stored.len()).await;
+    cluster.grow(&later, 1).await;
+    stored.extend(cluster.fill(&later, 10).await);
+    cluster.fill(&other, 10).await;
+    read(&mut consumer, &mut tape, stored.len()).await;
+    assert_eq!(tape.all(), sorted(&stored));
+    nothing_for(secs(5), &mut consumer).await;
+}
+
+/// A name server lists these too.
+pub(crate) async fn topics_that_the_servers_keep_for_themselves_match_nothing(cluster: &Cluster) {
+    if cluster.way == Way::Grpc {
+        return; // it lists no topics: see above
+    }
+    let (topic, group) = (cluster.topic(1).await, cluster.group().await);
+    let builder = cluster.pulling(&group).share(0, 1).subscribe_matching(|_| true, Filter::all());
+    let consumer = within(PATIENCE, "build", builder.build()).await.expect("build");
+    let assignment = consumer.control().assignment();
+    let topics: BTreeSet<&str> = assignment.iter().map(|(queue, _)| queue.topic()).collect();
+    assert!(topics.contains(&*topic), "{topics:?}");
+    let of_the_servers = |topic: &&&str| {
+        let named = ["DefaultCluster", "broker-a", "broker-b", "TBW102", "SCHEDULE_TOPIC_XXXX"].contains(*topic);
+        named || topic.starts_with(['%']) || topic.to_lowercase().starts_with("rmq_sys") || topic.contains("REPLY")
+    };
+    assert_eq!(topics.iter().filter(of_the_servers).collect::<Vec<_>>(), Vec::<&&str>::new());
 }
 
 pub(crate) async fn p11_a_queue_that_appears_later_is_read_from_the_start_instant_on(cluster: &Cluster) {
