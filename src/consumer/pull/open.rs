@@ -113,6 +113,16 @@ fn explain_refusal(error: Error, group: &Arc<str>) -> Error {
     unsupported(text, group).with_source(error)
 }
 
+/// A proxy forwards no question for the names of topics, on either of its ports.
+fn no_list(error: Error, group: &Arc<str>) -> Error {
+    if error.kind() != ErrorKind::Unsupported {
+        return error.in_group(Arc::clone(group));
+    }
+    let text = "this server does not list topics, as proxies do not: subscribe to each by its name, or set `name_server` \
+                to the cluster's own name servers";
+    unsupported(text, group).with_source(error)
+}
+
 fn unsupported(text: &str, group: &Arc<str>) -> Error {
     Error::new(ErrorKind::Unsupported, text).during(Operation::Pull).in_group(Arc::clone(group))
 }
@@ -124,7 +134,7 @@ impl PullConsumerBuilder {
         let left = || until.saturating_duration_since(clock::now());
         let looks = plan.topics.refresh().is_some();
         if looks {
-            plan.topics.learn(&way.directory.topics().await.map_err(|error| error.in_group(Arc::clone(&plan.group)))?);
+            plan.topics.learn(&way.directory.topics().await.map_err(|error| no_list(error, &plan.group))?);
             way.directory.subscribe(plan.topics.subscriptions());
         }
         let routes = find_topics(&*way.brokers, &plan, self.assigned.as_deref(), left()).await?;
