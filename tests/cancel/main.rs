@@ -5,6 +5,8 @@
     reason = "the rules on time, tasks and threads are for the library; tests are its users"
 )]
 
+mod pull;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::pin::{Pin, pin};
