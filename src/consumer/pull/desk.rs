@@ -33,7 +33,7 @@ pub(crate) struct Desk {
     ledger: Ledger,
     topics: Arc<Topics>,
     state: Mutex<State>,
-    /// Counts what begins, so that a look at every message costs no lock.
+    /// Counts what begins and what is lost, so that a look at every message costs no lock.
     moves: AtomicU64,
 }
 
@@ -114,19 +114,21 @@ impl Desk {
     /// Nothing more of a queue is handed out; what was may still be completed.
     pub(crate) fn lose(&self, queue: &MessageQueue) -> Option<QueueLedger> {
         let owned = self.state().owned.remove(queue)?;
+        self.moves.fetch_add(1, Ordering::Release);
         let revoked = self.ledger.revoke(queue);
         owned.reader.end(queue);
         revoked
     }
 
-    /// Changes whenever a queue begins or moves.
+    /// Changes whenever a queue begins, moves or is lost.
     pub(crate) fn moves(&self) -> u64 {
         self.moves.load(Ordering::Acquire)
     }
 
-    /// The epoch of a queue that was begun.
-    pub(crate) fn epoch(&self, queue: &MessageQueue) -> Option<Epoch> {
-        self.state().epochs.get(queue).copied()
+    /// The last epoch of a queue that was begun, and whether it is owned still.
+    pub(crate) fn epoch(&self, queue: &MessageQueue) -> Option<(Epoch, bool)> {
+        let state = self.state();
+        Some((*state.epochs.get(queue)?, state.owned.contains_key(queue)))
     }
 
     pub(crate) fn owned(&self) -> Vec<MessageQueue> {

@@ -21,7 +21,7 @@ pub struct PulledMessages {
     consumer: PullConsumer,
     /// What is left of the last batch.
     batch: Option<BatchMessages>,
-    /// What the desk had begun when that was looked at last.
+    /// How often the desk had begun or lost a queue when that was looked at last.
     moves: u64,
 }
 
@@ -40,7 +40,8 @@ impl PulledMessages {
     #[must_use]
     pub fn position(&self) -> Checkpoint {
         let mut position = self.consumer.position();
-        if let Some((queue, next)) = self.batch.as_ref().and_then(BatchMessages::rest) {
+        let batch = self.batch.as_ref().filter(|batch| self.consumer.is_current(batch));
+        if let Some((queue, next)) = batch.and_then(BatchMessages::rest) {
             position.set(queue, next);
         }
         position
@@ -53,8 +54,9 @@ impl Stream for PulledMessages {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
         let moves = this.consumer.moves();
-        if std::mem::replace(this.moves, moves) != moves && !this.consumer.is_current(this.batch.as_ref()) {
-            *this.batch = None; // its queue was set elsewhere: what is left of before is not wanted (trap P6)
+        if std::mem::replace(this.moves, moves) != moves {
+            // Its queue was set elsewhere, or is somebody else's: what is left of before is not wanted (trap P6).
+            this.batch.take_if(|batch| !this.consumer.is_current(batch));
         }
         loop {
             if let Some(message) = this.batch.as_mut().and_then(Iterator::next) {

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use futures_core::{FusedStream, Stream};
 use pin_project::{pin_project, pinned_drop};
 
+use crate::checkpoint::CommitMode;
 use crate::consumer::pull::PullBatch;
 use crate::consumer::pull::batch::BatchMessages;
 use crate::consumer::pull::control::PullControl;
@@ -57,12 +58,13 @@ impl PullConsumer {
         self.control.shared().desk.moves()
     }
 
-    /// Whether what is left of a batch was read in the epoch that its queue is in.
-    pub(crate) fn is_current(&self, batch: Option<&BatchMessages>) -> bool {
-        batch.is_none_or(|batch| {
-            let (queue, epoch) = batch.origin();
-            self.control.shared().desk.epoch(queue) == Some(epoch)
-        })
+    /// Whether what is left of a batch is still to be handed out: it was read in the epoch that its queue is in, and nobody
+    /// else reads it now. At most once nobody does also when the queue was lost, because it is committed.
+    pub(crate) fn is_current(&self, batch: &BatchMessages) -> bool {
+        let shared = self.control.shared();
+        let (queue, epoch) = batch.origin();
+        let is_committed = shared.options.mode == CommitMode::AtMostOnce;
+        shared.desk.epoch(queue).is_some_and(|(last, is_owned)| last == epoch && (is_owned || is_committed))
     }
 
     /// The messages one by one, each with a completion of its own.

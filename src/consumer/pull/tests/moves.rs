@@ -48,7 +48,9 @@ async fn p6_what_is_left_of_a_batch_is_not_handed_out_after_a_seek() {
     for _ in 0..5 {
         messages.next().await.unwrap().unwrap().complete();
     }
+    assert_eq!(messages.position().get(&q(0)), Some(at(5)));
     control.seek(&q(0), SeekTo::Offset(at(50))).await.unwrap();
+    assert_eq!(messages.position().get(&q(0)), Some(at(50)), "what is left of before does not count");
     let next = messages.next().await.unwrap().unwrap();
     assert_eq!(next.message().queue_offset(), Some(at(50)));
 }

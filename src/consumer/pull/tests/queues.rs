@@ -41,6 +41,42 @@ async fn p8_a_queue_that_is_taken_away_finishes_what_was_handed_out_is_committed
 }
 
 #[tokio::test(start_paused = true)]
+async fn p6_what_is_left_of_a_batch_is_not_handed_out_after_its_queue_was_given_up() {
+    let fake = Fake::new(&[100, 100]);
+    let consumer = build(subscribed(), &fake).await.unwrap();
+    let control = consumer.control();
+    control.pause(&q(1)).unwrap();
+    let mut messages = consumer.per_message();
+    for _ in 0..5 {
+        messages.next().await.unwrap().unwrap().complete();
+    }
+    fake.set_members(&["a", "me"]); // queue 0 goes to a
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(fake.committed(&q(0)), Some(5), "where a begins");
+    assert_eq!(messages.position().get(&q(0)), None, "it is for a to say");
+    control.resume(&q(1)).unwrap();
+    let next = messages.next().await.unwrap().unwrap().into_completion();
+    assert_eq!(next.queue(), Some(&q(1)), "a reads the rest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_once_what_is_left_of_a_batch_is_handed_out_also_after_its_queue_was_given_up() {
+    let fake = Fake::new(&[100, 100]);
+    let consumer = build(subscribed().commit_mode(CommitMode::AtMostOnce), &fake).await.unwrap();
+    consumer.control().pause(&q(1)).unwrap();
+    let mut messages = consumer.per_message();
+    let _first = messages.next().await.unwrap().unwrap();
+    let committed = fake.committed(&q(0)).unwrap();
+    fake.set_members(&["a", "me"]); // queue 0 goes to a
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(fake.committed(&q(0)), Some(committed), "where a begins, so nobody else reads what is left");
+    for offset in 1..committed {
+        let message = messages.next().await.unwrap().unwrap();
+        assert_eq!(message.message().queue_offset(), Some(at(offset)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_queue_that_is_lost_while_its_position_is_saved_disturbs_no_other() {
     let fake = Fake::new(&[100, 100]);
     let mut consumer = build(subscribed().commit_mode(CommitMode::AtMostOnce), &fake).await.unwrap();
