@@ -1,11 +1,11 @@
 //! The stores of a slot: what outlives its processes.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use futures::prelude::*;
-use rocketmq_stream::{BoxError, Checkpoint, CheckpointStore, FileCheckpoints, MemoryCheckpoints};
+use rocketmq_stream::{BoxError, Checkpoint, CheckpointStore, Error, FileCheckpoints, MemoryCheckpoints};
 
 use crate::plan::Keeping;
 
@@ -20,8 +20,8 @@ pub(crate) enum Kept {
 /// A store as one process has it: it saves nothing more once the process has crashed.
 #[derive(Clone)]
 pub(crate) struct Fused {
-    store: Store,
-    is_blown: Arc<AtomicBool>,
+    /// `None` once the process has crashed: then its file is nobody's, whatever is left of it in memory here.
+    store: Arc<Mutex<Option<Store>>>,
     under_way: Arc<AtomicUsize>,
 }
 
@@ -40,25 +40,31 @@ impl Kept {
         }
     }
 
-    pub(crate) fn open(&self) -> Option<Fused> {
+    /// # Errors
+    /// The one before still saves what it could not save when it left.
+    pub(crate) fn open(&self) -> Result<Option<Fused>, Error> {
         let store = match self {
-            Self::Nothing => return None,
+            Self::Nothing => return Ok(None),
             Self::Memory(memory) => Store::Memory(memory.clone()),
-            Self::File(path) => Store::File(FileCheckpoints::open(path).unwrap()),
+            Self::File(path) => Store::File(FileCheckpoints::open(path)?),
         };
-        Some(Fused { store, is_blown: Arc::default(), under_way: Arc::default() })
+        Ok(Some(Fused { store: Arc::new(Mutex::new(Some(store))), under_way: Arc::default() }))
     }
 }
 
 impl Fused {
     pub(crate) fn saved(&self, group: &str) -> Checkpoint {
-        let loaded = self.store.load(group).now_or_never();
+        let loaded = self.load(group).now_or_never();
         loaded.expect("these stores answer at once").unwrap()
+    }
+
+    fn store(&self) -> Option<Store> {
+        self.store.lock().unwrap().clone()
     }
 
     /// The process is dead. What it was writing at that moment is written.
     pub(crate) async fn blow(&self) {
-        self.is_blown.store(true, Ordering::Relaxed);
+        *self.store.lock().unwrap() = None;
         while self.under_way.load(Ordering::Relaxed) > 0 {
             tokio::task::yield_now().await;
         }
@@ -83,16 +89,17 @@ impl CheckpointStore for Store {
 
 impl CheckpointStore for Fused {
     async fn load(&self, group: &str) -> Result<Checkpoint, BoxError> {
-        self.store.load(group).await
+        match self.store() {
+            Some(store) => store.load(group).await,
+            None => future::pending().await,
+        }
     }
 
     async fn save(&self, group: &str, checkpoint: &Checkpoint) -> Result<(), BoxError> {
-        if self.is_blown.load(Ordering::Relaxed) {
-            return future::pending().await;
-        }
+        let Some(store) = self.store() else { return future::pending().await };
         self.under_way.fetch_add(1, Ordering::Relaxed);
         let _done = Done(&self.under_way);
-        self.store.save(group, checkpoint).await
+        store.save(group, checkpoint).await
     }
 }
 

@@ -11,7 +11,7 @@ use rocketmq_stream::{
 };
 use tokio::task::JoinHandle;
 
-use crate::keeping::{Fused, Kept};
+use crate::keeping::Fused;
 use crate::op::{Contract, Op, Process, Queue, Why};
 use crate::plan::{Keeping, Owning, Plan, Way};
 use crate::reading::{Item, Reading};
@@ -52,10 +52,10 @@ impl Member {
         (process, slot): (Process, usize),
         plan: &Plan,
         broker: &Broker,
-        (kept, positions): (&Kept, &Checkpoint),
+        (store, positions): (Option<Fused>, &Checkpoint),
         record: &Arc<Record>,
     ) -> Result<Self, Error> {
-        let (wire, store) = (Wire::to(broker).await, kept.open());
+        let wire = Wire::to(broker).await;
         let stored = match &store {
             Some(store) => store.saved(GROUP),
             None if plan.contract == Contract::ExactlyOnce => positions.clone(),

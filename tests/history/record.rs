@@ -1,6 +1,6 @@
 //! Writes the history down, with times and names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -54,12 +54,21 @@ pub(crate) struct Listener {
     events: Mutex<PullEvents>,
     /// How often each queue has begun.
     lives: Mutex<BTreeMap<Queue, u64>>,
+    /// What it was told to let go of since.
+    lost: Mutex<BTreeSet<Queue>>,
     kick: Notify,
 }
 
 impl Listener {
     pub(crate) fn new(process: Process, record: Arc<Record>, events: PullEvents) -> Arc<Self> {
-        Arc::new(Self { process, record, events: Mutex::new(events), lives: Mutex::default(), kick: Notify::new() })
+        Arc::new(Self {
+            process,
+            record,
+            events: Mutex::new(events),
+            lives: Mutex::default(),
+            lost: Mutex::default(),
+            kick: Notify::new(),
+        })
     }
 
     /// Until the events end.
@@ -99,6 +108,7 @@ impl Listener {
             PullEvent::Assigned { queue, at } => self.begin(self.record.index(&queue), at.get(), Why::Gained),
             PullEvent::Revoking { queue, within } => {
                 let (queue, within) = (self.record.index(&queue), within.as_millis() as u64);
+                self.lost.lock().unwrap().insert(queue);
                 self.record.put(Op::Revoking { by, queue, within });
             }
             PullEvent::Revoked { queue, reached } => {
@@ -117,7 +127,12 @@ impl Listener {
 
     pub(crate) fn begin(&self, queue: Queue, at: u64, why: Why) {
         *self.lives.lock().unwrap().entry(queue).or_default() += 1;
+        self.lost.lock().unwrap().remove(&queue);
         self.record.put(Op::Begin { by: self.process, queue, at, why });
+    }
+
+    pub(crate) fn is_lost(&self, queue: Queue) -> bool {
+        self.lost.lock().unwrap().contains(&queue)
     }
 
     pub(crate) fn life(&self, queue: Queue) -> u64 {

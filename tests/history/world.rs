@@ -7,7 +7,7 @@ use std::time::Duration;
 use rocketmq_stream::embedded::{Broker, Rpc};
 use rocketmq_stream::{Checkpoint, Client, Error, ErrorKind, MessageQueue, Offset, OutboundMessage, Producer, SeekTo};
 
-use crate::keeping::Kept;
+use crate::keeping::{Fused, Kept};
 use crate::member::{GROUP, Held, Member, TOPIC};
 use crate::op::{Contract, Entry, Event, Op, Place, Process, Queue, Sent, Why};
 use crate::plan::{Asked, How, Keeping, Owning, Plan, Step, Target, Way, Wrong};
@@ -174,7 +174,10 @@ impl World {
         }
         let process = self.processes;
         self.processes += 1;
-        let kept = (&self.kept[slot], &self.results.positions);
+        let Some(store) = self.open(slot).await else {
+            return self.record.note(format!("p{process} cannot join: the one before still saves"));
+        };
+        let kept = (store, &self.results.positions);
         match Member::join((process, slot), &self.plan, &self.broker, kept, &self.record).await {
             Ok(member) => {
                 self.record.note(format!("p{process} has joined, in slot {slot}"));
@@ -186,6 +189,17 @@ impl World {
             }
             Err(error) => self.record.put(Op::Fail { by: process, error: error.to_string() }),
         }
+    }
+
+    /// The store of a slot, as soon as the one before has let go of it. `None`: not for a minute.
+    async fn open(&self, slot: usize) -> Option<Option<Fused>> {
+        for _ in 0..600 {
+            if let Ok(store) = self.kept[slot].open() {
+                return Some(store);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        None
     }
 
     async fn leave(&mut self, slot: usize, deadline: Duration) {
@@ -421,8 +435,10 @@ impl World {
         let Some(member) = &mut self.members[slot] else { return };
         member.listener.catch_up();
         let Some(queue) = member.reading.as_mut().and_then(|reading| reading.give_back(number)) else { return };
-        if let Some(at) = member.control.checkpoint().get(&queue) {
-            member.listener.begin(self.record.index(&queue), at.get(), Why::GivenBack);
+        let index = self.record.index(&queue);
+        // What it lets go of begins nowhere anew, also when what is open may still be completed.
+        if let Some(at) = member.control.checkpoint().get(&queue).filter(|_| !member.listener.is_lost(index)) {
+            member.listener.begin(index, at.get(), Why::GivenBack);
         }
     }
 
@@ -494,12 +510,16 @@ impl World {
     }
 
     fn position(&self, queue: Queue, place: Place) -> u64 {
-        let queue = &self.record.queues[queue];
+        let name = &self.record.queues[queue];
         let saved = match place {
-            Place::Broker => self.broker.committed(GROUP, queue),
+            Place::Broker => self.broker.committed(GROUP, name),
             Place::Store(slot) => {
                 let store = self.members[slot].as_ref().and_then(|member| member.store.clone());
-                store.or_else(|| self.kept[slot].open()).and_then(|store| store.saved(GROUP).get(queue))
+                match store.map_or_else(|| self.kept[slot].open(), |store| Ok(Some(store))) {
+                    Ok(store) => store.and_then(|store| store.saved(GROUP).get(name)),
+                    // It is looked at again when the one before has let go of it.
+                    Err(_) => return self.seen.get(&(queue, place)).map_or(0, |(next, _)| *next),
+                }
             }
         };
         saved.map_or(0, Offset::get)
