@@ -101,37 +101,6 @@ async fn e4_next_of_batches_keeps_what_was_gathered_when_it_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn e4_next_per_queue_loses_no_queue_and_no_batch_of_one_when_it_is_dropped() {
-    for polls in 0..MOST {
-        let pulls = Pulls::start(2).await;
-        let mut queues = pulls.consumer().await.per_queue();
-        let control = queues.control();
-        let mut seen = Seen::default();
-        let mut streams = Vec::new();
-        for _ in 0..2 {
-            streams.push(next_after_a_drop(&mut queues, polls).await);
-        }
-        assert_ne!(streams[0].queue(), streams[1].queue(), "{polls} polls");
-        for turn in 0.. {
-            let stream = &mut streams[turn % 2];
-            if seen.count == 2 * EACH {
-                break;
-            }
-            if seen.next(stream.queue()) == EACH {
-                continue;
-            }
-            let batch = next_after_a_drop(stream, polls).await;
-            assert_eq!(batch.queue(), stream.queue());
-            assert_eq!(stream.position(), batch.next_offset(), "{polls} polls");
-            seen.batch(&batch);
-            batch.complete();
-        }
-        assert!(poll_times(pin!(queues.next()), polls).await.is_none(), "{polls} polls: no queue comes out twice");
-        pulls.is_finished(&control, &seen, polls).await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn e4_a_queue_stream_that_is_dropped_at_any_moment_gives_back_what_it_did_not_hand_out() {
     for polls in 0..MOST {
         let pulls = Pulls::start(2).await;
