@@ -108,13 +108,11 @@ impl Bounded {
     fn drain(&mut self, mut source: impl Read) -> io::Result<()> {
         let mut chunk = [0; 8 << 10];
         loop {
-            let read = match source.read(&mut chunk) {
-                Ok(0) => return Ok(()),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            self.take(&chunk[..read])?;
+            // The codecs read from memory, where nothing is interrupted.
+            match source.read(&mut chunk)? {
+                0 => return Ok(()),
+                read => self.take(&chunk[..read])?,
+            }
         }
     }
 
@@ -299,6 +297,61 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A frame with all the fields that the flags ask for, and two blocks: a compressed one, and one that is stored as is.
+    fn lz4_frame(flags: u8) -> Vec<u8> {
+        let optional = |bit: u8, size: usize| vec![0xEE; if flags & bit == 0 { 0 } else { size }];
+        let header =
+            [&[0x04, 0x22, 0x4D, 0x18, flags, 0x40][..], &optional(0x08, 8), &optional(0x01, 4), &[0xCC]].concat();
+        let block = |size: u32, stored: u32| {
+            [&(size | stored).to_le_bytes()[..], &vec![0xBB; size as usize], &optional(0x10, 4)].concat()
+        };
+        [header, block(300, 0), block(5, 1 << 31), vec![0; 4], optional(0x04, 4)].concat()
+    }
+
+    #[test]
+    fn the_length_of_an_lz4_frame_counts_each_field_that_its_flags_ask_for() {
+        for flags in (0..32).map(|bits| 0x40 | bits & 1 | bits << 1 & 0x3C) {
+            let frame = lz4_frame(flags);
+            let followed = [&frame[..], b"the next frame"].concat();
+            assert_eq!(lz4_frame_len(&followed), Some(frame.len()), "flags {flags:#04x}");
+        }
+    }
+
+    #[test]
+    fn a_zstd_frame_may_ask_for_the_window_of_the_highest_level_whatever_the_bound_is() {
+        // Window descriptor 0x68: 8 MiB, 0x70: 16 MiB. Then one block that is the last, and as it is: `abc`.
+        let frame = |window| [&[0x28, 0xB5, 0x2F, 0xFD, 0x00, window, 0x19, 0x00, 0x00][..], b"abc"].concat();
+        assert_eq!(decompress(&frame(0x68), 1_000).expect("8 MiB"), "abc");
+        let refused = decompress(&frame(0x70), 1_000).unwrap_err();
+        assert!(matches!(refused, BodyError::Codec { codec: "zstd", .. }), "{refused}");
+        assert_eq!(decompress(&frame(0x70), 16 * MIB).expect("the bound allows it"), "abc");
+    }
+
+    #[test]
+    fn memory_follows_the_body_and_ends_one_byte_after_the_bound() {
+        const BOUND: usize = 100_000;
+        let mut out = Bounded { bytes: Vec::new(), bound: BOUND };
+        let (mut growths, mut capacity) = (0, 0);
+        while out.take(&[7; 8 << 10]).is_ok() {
+            let (len, now) = (out.bytes.len(), out.bytes.capacity());
+            assert!(now < 2 * len, "{now} for {len}");
+            growths += usize::from(now != capacity);
+            capacity = now;
+        }
+        assert_eq!(capacity, BOUND + 1, "what may still come has a place already");
+        assert_eq!((out.bytes.len(), out.bytes.capacity()), (BOUND + 1, BOUND + 1));
+        assert_eq!(growths, 5, "8, 16, 32 and 64 KiB, then the bound");
+    }
+
+    #[test]
+    fn an_error_of_a_codec_has_the_codecs_own_as_its_source() {
+        use std::error::Error as _;
+        let own = decompress(&[0x1F, 0x8B, 0xFF], MIB).unwrap_err();
+        let source = own.source().expect("the codec says why").to_string();
+        assert!(own.to_string().ends_with(&source), "{own}: {source}");
+        assert!(decompress(b"plain", MIB).unwrap_err().source().is_none());
     }
 
     #[test]
