@@ -41,7 +41,7 @@ pub(crate) struct Tracker {
     open: u64,
     /// The number after the last piece that was completed by itself.
     furthest: u64,
-    /// When pieces from these numbers on were handed out.
+    /// When pieces from these numbers on were handed out. Empty when the window is.
     times: VecDeque<(u64, Instant)>,
 }
 
@@ -89,7 +89,7 @@ impl Tracker {
 
     /// When the oldest open piece was handed out; up to a tenth of a second too early.
     pub(crate) fn oldest_since(&self) -> Option<Instant> {
-        self.times.front().filter(|_| self.window() > 0).map(|(_, at)| *at)
+        self.times.front().map(|(_, at)| *at)
     }
 
     /// The oldest open piece, when it was dropped.

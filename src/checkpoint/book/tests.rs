@@ -155,6 +155,75 @@ fn p23_only_a_broker_that_has_less_than_before_has_forgotten() {
 }
 
 #[test]
+fn p23_a_broker_that_has_what_it_acknowledged_has_forgotten_nothing() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    book.want(&queue(1), epoch(0), offset(60));
+    book.work(now);
+    book.answered((&queue(1), epoch(0), offset(60)), Ok(()), now, 0.0);
+    book.found_at_broker(&queue(1), book.committed(&queue(1)), Some(offset(60)));
+    assert_eq!((book.committed(&queue(1)), book.take_events().len()), (Some(offset(60)), 0));
+}
+
+#[test]
+fn no_clock_calls_for_what_is_under_way_or_not_wanted_any_more() {
+    let (mut book, now) = (Book::new(BOTH), clock::now());
+    book.want(&queue(1), epoch(0), offset(5));
+    book.work(now);
+    book.saved(Err(failure(ErrorKind::Timeout)), now, 0.0);
+    book.answered((&queue(1), epoch(0), offset(5)), Err(failure(ErrorKind::Timeout)), now, 0.0);
+    let later = now + FIRST_WAIT;
+    assert_eq!((book.next_wake(), book.work(later).len()), (Some(later), 2));
+    assert_eq!(book.next_wake(), None, "both are under way, and call by their answers");
+    book.saved(Err(failure(ErrorKind::Timeout)), later, 0.0);
+    book.answered((&queue(1), epoch(0), offset(5)), Err(failure(ErrorKind::Timeout)), later, 0.0);
+    assert!(book.next_wake().is_some());
+    book.forget(&queue(1), epoch(0));
+    assert_eq!(book.next_wake(), None, "nothing is owed, to the store neither");
+}
+
+#[test]
+fn a_commit_that_failed_and_is_found_at_the_broker_is_not_waited_for() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    book.want(&queue(1), epoch(0), offset(5));
+    book.work(now);
+    book.answered((&queue(1), epoch(0), offset(5)), Err(failure(ErrorKind::Timeout)), now, 0.0);
+    book.found_at_broker(&queue(1), None, Some(offset(5)));
+    assert_eq!((book.next_wake(), book.work(now + FIRST_WAIT)), (None, vec![]));
+}
+
+#[test]
+fn a_queue_that_is_ours_again_waits_for_what_is_under_way_and_not_for_a_failure_of_before() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    book.want(&queue(1), epoch(0), offset(5));
+    book.work(now);
+    book.forget(&queue(1), epoch(0));
+    book.want(&queue(1), epoch(1), offset(7));
+    assert_eq!(book.work(now), [], "a commit of before could arrive after a new one");
+    book.answered((&queue(1), epoch(0), offset(5)), Err(failure(ErrorKind::Timeout)), now, 0.0);
+    assert_eq!(book.work(now), [], "it has failed, and waits");
+    book.forget(&queue(1), epoch(1));
+    book.want(&queue(1), epoch(2), offset(7));
+    assert_eq!(book.work(now), [commit(1, 2, 7)]);
+}
+
+#[test]
+fn with_a_store_alone_no_broker_counts_and_the_stores_failure_is_the_reason() {
+    let (mut book, now) = (Book::new(Places { store: true, brokers: false }), clock::now());
+    let wanted = positions([(1, 5)]);
+    book.want(&queue(1), epoch(0), offset(5));
+    assert_eq!(book.work(now), [Work::Save(wanted.clone())]);
+    assert!(book.failure_among(&wanted, Reach::Everywhere).is_none());
+    book.saved(Err(failure(ErrorKind::Unavailable)), now, 0.0);
+    let reason = book.failure_among(&wanted, Reach::Everywhere).map(|error| error.kind());
+    assert_eq!((reason, book.unsaved(Reach::Everywhere)), (Some(ErrorKind::Unavailable), wanted.clone()));
+    book.hurry(&wanted);
+    assert_eq!(book.work(now), [Work::Save(wanted)]);
+    book.saved(Ok(()), now, 0.0);
+    assert_eq!(book.is_saved(&queue(1), offset(5), Reach::Everywhere), Some(true));
+    assert_eq!((book.work(now), book.next_wake()), (vec![], None));
+}
+
+#[test]
 fn only_what_cannot_pass_is_final() {
     for (kind, expected) in [
         (ErrorKind::Timeout, false),

@@ -87,6 +87,30 @@ fn what_follows_on_each_other_is_one_again() {
 }
 
 #[test]
+fn what_follows_by_number_with_a_gap_of_offsets_between_keeps_both_ranges() {
+    let ledger = Told::default().ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    let before = hand_out(&queue_ledger, 5);
+    ledger.complete_below(&positions([(1, 5)])).expect("handed out");
+    queue_ledger.skip_to(offset(100));
+    let merged: Completion = [before, hand_out(&queue_ledger, 1)].into_iter().collect();
+    assert_eq!(merged.range(), Some(offset(0)..offset(101)));
+    merged.complete();
+    assert_eq!(ledger.checkpoint(), positions([(1, 101)]));
+}
+
+#[test]
+fn what_would_follow_but_is_of_another_queue_stays_with_its_own() {
+    let ledger = Told::default().ledger();
+    let (one, two) = (begin(&ledger, 1, 0, 0), begin(&ledger, 2, 0, 0));
+    hand_out(&two, 5).complete();
+    let merged: Completion = [hand_out(&one, 5), hand_out(&two, 5)].into_iter().collect();
+    assert_eq!(merged.queue(), None);
+    merged.complete();
+    assert_eq!(ledger.checkpoint(), positions([(1, 5), (2, 10)]));
+}
+
+#[test]
 fn it_splits_anywhere_and_each_half_is_its_own() {
     let ledger = Told::default().ledger();
     let queue_ledger = begin(&ledger, 1, 0, 10);

@@ -21,6 +21,24 @@ fn p2_a_checkpoint_has_what_was_completed_and_not_what_was_handed_out() {
 }
 
 #[test]
+fn queues_are_found_and_stand_with_what_is_open_while_they_are_owned() {
+    let ledger = Told::default().ledger();
+    let (one, two) = (begin(&ledger, 1, 0, 100), begin(&ledger, 2, 0, 7));
+    let [first, _second] = [(); 2].map(|()| hand_out(&one, 2));
+    let _third = hand_out(&one, 2);
+    first.complete();
+    assert_eq!(ledger.queue(&queue(1)).map(|found| found.standing()), Some(one.standing()));
+    assert_eq!(ledger.standings(), [(queue(1), one.standing()), (queue(2), two.standing())]);
+    let standing = one.standing();
+    assert_eq!((standing.low_mark, standing.position), (offset(102), offset(106)));
+    assert_eq!((standing.open, standing.window, standing.blocking), (4, 4, Some(offset(102)..offset(103))));
+    drop(one.fence());
+    assert!(ledger.queue(&queue(1)).is_none() && ledger.revoke(&queue(1)).is_none());
+    assert_eq!(ledger.standings(), [(queue(2), two.standing())]);
+    assert_eq!(ledger.revoke_all().len(), 1);
+}
+
+#[test]
 fn p6_an_epoch_begins_once_and_ends_the_one_before() {
     let told = Told::default();
     let ledger = told.ledger();

@@ -125,6 +125,34 @@ fn the_age_of_the_oldest_open_piece_is_that_of_its_hand_out() {
     assert_eq!(tracker.oldest_since(), Some(after(2000)));
 }
 
+#[test]
+fn handing_out_nothing_is_no_hand_out_to_count_the_age_from() {
+    let (mut tracker, start) = (Tracker::new(offset(0)), now());
+    let later = start + Duration::from_secs(1);
+    assert_eq!(tracker.hand_out([], start), Ok(0..0));
+    assert_eq!(tracker.oldest_since(), None);
+    tracker.hand_out([offset(1)], later).expect("rising");
+    assert_eq!(tracker.oldest_since(), Some(later));
+}
+
+#[test]
+fn a_skip_to_where_the_queue_stands_takes_no_place_in_the_window() {
+    let mut tracker = Tracker::new(offset(0));
+    hand_out(&mut tracker, 0..4);
+    tracker.skip_to(offset(4));
+    assert_eq!((tracker.window(), tracker.position()), (4, offset(4)));
+}
+
+#[test]
+fn a_ring_shrinks_to_twice_its_window_once_less_than_an_eighth_is_used() {
+    for (completed, places) in [(895, 1024), (896, 1024), (897, 256), (924, 256), (961, 128), (993, 64), (1024, 64)] {
+        let mut tracker = Tracker::new(offset(0));
+        hand_out(&mut tracker, 0..1024);
+        assert!(tracker.complete(0..completed));
+        assert_eq!(tracker.ends.len(), places, "{completed} of 1024 are completed");
+    }
+}
+
 /// What a tracker is, said as plainly as it can be: all pieces ever, each with its end and its fate.
 #[derive(Debug, Default)]
 struct Naive {
