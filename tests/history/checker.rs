@@ -124,6 +124,8 @@ struct Reader {
     epoch: Option<u64>,
     handed: BTreeSet<u64>,
     done: BTreeSet<u64>,
+    /// Of them what was completed when there was no time left: it may have counted for nothing.
+    unsure: BTreeSet<u64>,
     /// Until when what is open may be completed.
     until: Option<u64>,
     /// Its process does not wait that long.
@@ -156,12 +158,15 @@ impl Shared {
 impl Reader {
     /// The lowest and the highest position that what was completed can mean.
     fn low_mark(&self, shared: &Shared) -> (u64, u64) {
-        let mut lowest = self.start;
+        let (mut lowest, mut is_sure) = (self.start, true);
         for offset in shared.wanted(self.start..u64::MAX) {
             if !self.done.contains(&offset) {
                 return (lowest, offset);
             }
-            lowest = offset + 1;
+            is_sure &= !self.unsure.contains(&offset);
+            if is_sure {
+                lowest = offset + 1;
+            }
         }
         (lowest, u64::MAX)
     }
@@ -371,6 +376,9 @@ impl Checker {
         let offsets: Vec<u64> = shared.wanted(range).collect();
         shared.processed.extend(&offsets);
         if let Some(reader) = self.readers.get_mut(&(by, queue)).filter(|_| !late) {
+            if reader.until.is_some_and(|until| until <= self.now) {
+                reader.unsure.extend(&offsets);
+            }
             reader.done.extend(offsets);
         }
     }
@@ -503,6 +511,7 @@ impl Reader {
             epoch: None,
             handed: BTreeSet::new(),
             done: BTreeSet::new(),
+            unsure: BTreeSet::new(),
             until: None,
             leaves: false,
         }

@@ -225,6 +225,10 @@ fn a_queue_is_given_up_after_what_is_open_or_its_time() {
     again(leaving().and(within(500)).revoked(1, 1)).shows(&[Kind::GivenUpEarly]);
     again(leaving().and(within(500)).and(Op::Leaving { by: 1 }).revoked(1, 1)).shows(&[]);
     again(leaving().and(within(500)).wait(600).revoked(1, 0)).shows(&[Kind::Undercommitted]);
+    let too_late = || leaving().and(within(500)).wait(500).completes(1, 1..2);
+    again(too_late().revoked(1, 1)).shows(&[]);
+    again(too_late().revoked(1, 2)).shows(&[]);
+    again(too_late().revoked(1, 0)).shows(&[Kind::Undercommitted]);
     again(leaving().and(within(500)).wait(600).revoked(1, 2)).shows(&[Kind::Lost]);
 }
 
