@@ -70,6 +70,16 @@ fn a_broker_that_does_not_answer_holds_a_few_commits_and_no_other_broker() {
 }
 
 #[test]
+fn no_clock_calls_for_what_failed_while_others_have_all_its_brokers_places() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    (0..=PER_BROKER).for_each(|id| book.want(&queue(id as u32), epoch(0), offset(1)));
+    assert_eq!(book.work(now).len(), PER_BROKER);
+    book.answered((&queue(0), epoch(0), offset(1)), Err(failure(ErrorKind::Timeout)), now, 0.0);
+    assert_eq!(book.work(now), [commit(PER_BROKER as u32, 0, 1)], "the last takes its place");
+    assert_eq!((book.next_wake(), book.work(now + FIRST_WAIT)), (None, vec![]));
+}
+
+#[test]
 fn p7_nothing_is_sent_for_a_queue_that_was_given_up() {
     let (mut book, now) = (Book::new(BROKERS), clock::now());
     book.want(&queue(1), epoch(0), offset(5));
