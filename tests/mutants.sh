@@ -88,4 +88,4 @@ arguments=()
 for file in $files; do arguments+=(--file "$file"); done
 # What `Debug` writes is for a person's eyes; where it must hide a secret, a test of that part looks at it.
 arguments+=(--exclude-re 'impl (fmt::)?Debug for')
-exec cargo mutants --in-place --no-shuffle --timeout 8 "${arguments[@]}" "$@" --features serde -- --lib
+exec cargo mutants --in-place --no-shuffle --timeout 20 "${arguments[@]}" "$@" --features serde -- --lib
