@@ -47,8 +47,9 @@ pub(crate) async fn timestamps_are_exact_to_the_millisecond(cluster: &dyn Cluste
     let producer = cluster.producer().await;
     for body in numbered(8) {
         producer.send(OutboundMessage::new(&topic, body)).await.expect("send");
-        // Real time: the clock of the test may be paused.
+        // Real time, by which a message is born, and that of the test, by which it is stored: it may be paused.
         std::thread::sleep(Duration::from_millis(37));
+        tokio::time::sleep(Duration::from_millis(37)).await;
     }
     let mut consumer =
         cluster.client().simple_consumer(&group).subscribe(&topic, Filter::all()).build().await.expect("build");

@@ -27,6 +27,7 @@ mod peers;
 mod producer;
 mod proto;
 mod pull;
+mod pull_pipelines;
 mod pull_traps;
 mod shutdown;
 mod stream;
