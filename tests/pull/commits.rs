@@ -153,7 +153,8 @@ pub(crate) async fn a_checkpoint_beyond_what_was_handed_out_is_refused(cluster: 
 }
 
 pub(crate) async fn a_commit_sink_is_durable_when_it_is_closed(cluster: &Cluster) {
-    let (topic, group) = (cluster.topic(2).await, cluster.group().await);
+    // One queue on each broker: of two first commits of a group that come together, Apache 5.5.0 may forget one.
+    let (topic, group) = (cluster.topic(1).await, cluster.group().await);
     cluster.fill(&topic, 30).await;
     let consumer = cluster.reading(&group, &topic).until(StopAt::Now).build().await.expect("build");
     let control = consumer.control();
