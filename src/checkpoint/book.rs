@@ -1,16 +1,17 @@
 //! What is to be saved, what is saved, and what to send next.
 
+mod under_way;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use under_way::UnderWay;
 
 use crate::checkpoint::event::CheckpointEvent;
 use crate::error::{Error, Operation};
 use crate::model::{Checkpoint, Epoch, MessageQueue, Offset};
 use crate::retry::{Backoff, Verdict, verdict};
 
-/// Commits under way to one broker. A broker that does not answer holds no more, and none of the others.
-const PER_BROKER: usize = 8;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
@@ -56,8 +57,7 @@ pub(crate) struct Book {
     store: Lane,
     /// What the save under way contains.
     saving: Vec<(MessageQueue, Saved)>,
-    /// Commits under way to each broker.
-    under_way: BTreeMap<Arc<str>, usize>,
+    under_way: UnderWay,
     events: Vec<CheckpointEvent>,
 }
 
@@ -98,7 +98,7 @@ impl Book {
             lines: BTreeMap::new(),
             store: Lane::new(),
             saving: Vec::new(),
-            under_way: BTreeMap::new(),
+            under_way: UnderWay::default(),
             events: Vec::new(),
         }
     }
@@ -118,6 +118,11 @@ impl Book {
     /// What a broker was found to have, `before` being what [`committed`](Self::committed) said when it was asked. Less
     /// than that, or nothing at all: it has forgotten, and is told again (trap P23).
     pub(crate) fn found_at_broker(&mut self, queue: &MessageQueue, before: Option<Offset>, found: Option<Offset>) {
+        match found {
+            Some(_) => self.under_way.found(queue),
+            None if before.is_some() => self.under_way.lost(queue),
+            None => {}
+        }
         let line = self.line(queue);
         let saved = found.map(|next| Saved { next, epoch: None });
         match before {
@@ -229,9 +234,8 @@ impl Book {
     fn commits(&mut self, now: Instant, works: &mut Vec<Work>) {
         for (queue, line) in &mut self.lines {
             let Some(owed) = line.owed(line.committed).filter(|_| line.broker.is_due(now)) else { continue };
-            let under_way = self.under_way.entry(Arc::clone(queue.shared_broker())).or_default();
-            if *under_way < PER_BROKER {
-                *under_way += 1;
+            if self.under_way.has_room(queue) {
+                self.under_way.begin(queue);
                 line.broker.is_busy = true;
                 works.push(Work::Commit { queue: queue.clone(), epoch: line.epoch, next: owed.next });
             }
@@ -243,15 +247,10 @@ impl Book {
         let owes_store = self.places.store && self.lines.values().any(|line| line.owed(line.stored).is_some());
         let store = self.store.retry_at.filter(|_| owes_store && !self.store.is_busy);
         let owing = self.lines.iter().filter(|(queue, line)| {
-            // A broker that has all it may have calls by its next answer.
-            line.owed(line.committed).is_some() && !line.broker.is_busy && !self.is_full(queue)
+            line.owed(line.committed).is_some() && !line.broker.is_busy && self.under_way.has_room(queue)
         });
         let brokers = owing.filter_map(|(_, line)| line.broker.retry_at).filter(|_| self.places.brokers);
         store.into_iter().chain(brokers).min()
-    }
-
-    fn is_full(&self, queue: &MessageQueue) -> bool {
-        self.under_way.get(queue.broker()).is_some_and(|under_way| *under_way >= PER_BROKER)
     }
 
     /// The store has answered.
@@ -280,9 +279,7 @@ impl Book {
         now: Instant,
         jitter: f64,
     ) {
-        if let Some(under_way) = self.under_way.get_mut(queue.broker()) {
-            *under_way = under_way.saturating_sub(1);
-        }
+        self.under_way.end(queue, &result);
         let line = self.line(queue);
         let is_ours = line.wanted.is_some();
         match result {

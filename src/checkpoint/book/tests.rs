@@ -1,3 +1,4 @@
+use super::under_way::PER_BROKER;
 use super::*;
 use crate::checkpoint::testing::{offset, positions, queue};
 use crate::clock;
@@ -14,8 +15,22 @@ fn commit(id: u32, epochs: usize, next: u64) -> Work {
     Work::Commit { queue: queue(id), epoch: epoch(epochs), next: offset(next) }
 }
 
+fn sent_to(work: Work) -> MessageQueue {
+    let Work::Commit { queue, .. } = work else { panic!("{work:?}") };
+    queue
+}
+
 fn failure(kind: ErrorKind) -> Error {
     Error::new(kind, "no").during(Operation::CommitOffset)
+}
+
+/// A book whose broker has had its first commit, of queue 1000.
+fn book_with_first(now: Instant) -> Book {
+    let mut book = Book::new(BROKERS);
+    book.want(&queue(1000), epoch(0), offset(1));
+    assert_eq!(book.work(now), [commit(1000, 0, 1)]);
+    book.answered((&queue(1000), epoch(0), offset(1)), Ok(()), now, 0.0);
+    book
 }
 
 #[test]
@@ -56,27 +71,82 @@ fn a_failure_is_tried_again_after_a_wait_that_grows() {
 
 #[test]
 fn a_broker_that_does_not_answer_holds_a_few_commits_and_no_other_broker() {
-    let (mut book, now) = (Book::new(BROKERS), clock::now());
-    let other = MessageQueue::new("orders", "broker-b", 0);
+    let now = clock::now();
+    let (mut book, other) = (book_with_first(now), MessageQueue::new("orders", "broker-b", 0));
     (0..100).for_each(|id| book.want(&queue(id), epoch(0), offset(1)));
     book.want(&other, epoch(0), offset(1));
     let works = book.work(now);
     assert_eq!(works.len(), PER_BROKER + 1);
     assert_eq!((book.work(now), book.next_wake()), (vec![], None), "its answers call, no clock");
     book.answered((&queue(0), epoch(0), offset(1)), Err(failure(ErrorKind::Timeout)), now, 0.0);
-    let next = book.work(now + FIRST_WAIT);
-    assert_eq!(next.len(), 1);
+    assert_eq!(book.work(now + FIRST_WAIT).len(), 0, "until the others are answered: it may have died");
+    (1..8).for_each(|id| book.answered((&queue(id), epoch(0), offset(1)), Ok(()), now, 0.0));
+    assert_eq!(book.work(now + FIRST_WAIT).len(), PER_BROKER);
     assert_eq!(book.next_wake(), None, "no hot loop over what is due and has no place");
 }
 
 #[test]
 fn no_clock_calls_for_what_failed_while_others_have_all_its_brokers_places() {
-    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    let now = clock::now();
+    let mut book = book_with_first(now);
     (0..=PER_BROKER).for_each(|id| book.want(&queue(id as u32), epoch(0), offset(1)));
     assert_eq!(book.work(now).len(), PER_BROKER);
     book.answered((&queue(0), epoch(0), offset(1)), Err(failure(ErrorKind::Timeout)), now, 0.0);
-    assert_eq!(book.work(now), [commit(PER_BROKER as u32, 0, 1)], "the last takes its place");
     assert_eq!((book.next_wake(), book.work(now + FIRST_WAIT)), (None, vec![]));
+    book.answered((&queue(1), epoch(0), offset(1)), Ok(()), now, 0.0);
+    assert_eq!(book.work(now), [commit(PER_BROKER as u32, 0, 1)], "the last takes the place of one that is done");
+    assert_eq!(book.next_wake(), Some(now + FIRST_WAIT));
+}
+
+#[test]
+fn p23_the_first_commit_of_a_topic_goes_alone_to_each_broker() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    let [other_broker, other_topic] =
+        [("orders", "broker-b"), ("bills", "broker-a")].map(|(t, b)| MessageQueue::new(t, b, 0));
+    [queue(1), queue(2), queue(3), other_broker.clone(), other_topic.clone()]
+        .iter()
+        .for_each(|queue| book.want(queue, epoch(0), offset(5)));
+    let first: Vec<_> = book.work(now).into_iter().map(sent_to).collect();
+    assert_eq!(first, [other_topic, queue(1), other_broker]);
+    assert_eq!((book.work(now), book.next_wake()), (vec![], None), "the answer calls");
+    book.answered((&queue(1), epoch(0), offset(5)), Ok(()), now, 0.0);
+    assert_eq!(book.work(now), [commit(2, 0, 5), commit(3, 0, 5)]);
+}
+
+#[test]
+fn p23_a_first_commit_that_failed_makes_room_for_another_first_one() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    (1..=3).for_each(|id| book.want(&queue(id), epoch(0), offset(5)));
+    assert_eq!(book.work(now), [commit(1, 0, 5)]);
+    book.answered((&queue(1), epoch(0), offset(5)), Err(failure(ErrorKind::Timeout)), now, 0.0);
+    assert_eq!(book.work(now), [commit(2, 0, 5)], "also alone");
+    assert_eq!(book.work(now + FIRST_WAIT), []);
+}
+
+#[test]
+fn p23_a_broker_that_may_have_died_or_has_forgotten_is_like_a_new_one() {
+    let now = clock::now();
+    for (kind, expected) in [(ErrorKind::Unavailable, 1), (ErrorKind::Timeout, 1), (ErrorKind::Throttled, 3)] {
+        let mut book = book_with_first(now);
+        book.want(&queue(1), epoch(0), offset(5));
+        assert_eq!(book.work(now).len(), 1);
+        book.answered((&queue(1), epoch(0), offset(5)), Err(failure(kind)), now, 0.0);
+        (1..=3).for_each(|id| book.want(&queue(id), epoch(0), offset(6)));
+        assert_eq!(book.work(now + FIRST_WAIT).len(), expected, "{kind:?}");
+    }
+    let mut book = book_with_first(now);
+    book.found_at_broker(&queue(1000), Some(offset(1)), None);
+    (1..=3).for_each(|id| book.want(&queue(id), epoch(0), offset(6)));
+    assert_eq!(book.work(now).len(), 1);
+}
+
+#[test]
+fn commits_go_together_to_a_broker_that_was_found_to_have_some_of_the_topic() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    book.found_at_broker(&queue(9), None, Some(offset(3)));
+    book.found_at_broker(&queue(1), None, None);
+    (1..=3).for_each(|id| book.want(&queue(id), epoch(0), offset(6)));
+    assert_eq!(book.work(now).len(), 3);
 }
 
 #[test]
@@ -99,6 +169,7 @@ fn the_store_is_saved_whole_and_one_at_a_time() {
     book.found_in_store(&positions([(1, 5), (2, 6), (3, 7)]));
     book.want(&queue(1), epoch(0), offset(5));
     book.want(&queue(2), epoch(0), offset(9));
+    book.found_at_broker(&queue(3), None, Some(offset(7)));
     let works = book.work(now);
     assert_eq!(works, [Work::Save(positions([(2, 9)])), commit(1, 0, 5), commit(2, 0, 9)]);
     book.want(&queue(1), epoch(0), offset(6));

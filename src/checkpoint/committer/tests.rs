@@ -41,6 +41,11 @@ fn in_mode(mode: CommitMode) -> Rig {
     rig(|options| CommitterOptions { mode, ..options })
 }
 
+/// The group has committed on this topic before: no commit is the first, which goes alone.
+fn has_committed_before(committer: &Committer) {
+    committer.found(&queue(1000), None, Some(offset(1)));
+}
+
 /// A store in memory that fails on demand.
 #[derive(Default)]
 struct ShakyStore {
@@ -137,6 +142,7 @@ async fn p8_p7_a_queue_that_is_given_up_drains_is_committed_and_then_fenced() {
 #[tokio::test(start_paused = true)]
 async fn p9_giving_up_is_bounded_also_when_nothing_answers_and_says_what_was_not_saved() {
     let Rig { broker, told, ledger, committer, tasks: _tasks } = plain();
+    has_committed_before(&committer);
     broker.behave(1, Behaviour::Never);
     let (one, two) = (begin(&ledger, 1, 0, 0), begin(&ledger, 2, 0, 0));
     hand_out(&one, 5).complete();
@@ -163,9 +169,10 @@ async fn e4_giving_up_that_is_dropped_fences_all_the_same() {
 
 #[tokio::test(start_paused = true)]
 async fn one_failing_queue_does_not_hold_the_others() {
-    let Rig { broker, ledger, committer: _committer, tasks: _tasks, .. } = plain();
+    let Rig { broker, ledger, committer, tasks: _tasks, .. } = plain();
+    has_committed_before(&committer);
     broker.behave(0, Behaviour::Never);
-    broker.behave(1, Behaviour::Fails(ErrorKind::Unavailable));
+    broker.behave(1, Behaviour::Fails(ErrorKind::Throttled));
     let queues: Vec<_> = (0..100).map(|id| begin(&ledger, id, 0, 0)).collect();
     for round in 1..=3 {
         queues.iter().for_each(|queue| hand_out(queue, 1).complete());
@@ -213,6 +220,7 @@ async fn a_flush_fails_at_once_when_it_cannot_succeed_and_in_time_when_it_does_n
 async fn with_a_store_durable_means_in_the_store_and_the_brokers_are_a_mirror() {
     let store = Arc::new(ShakyStore::default());
     let Rig { broker, ledger, committer, told, tasks: _tasks } = rig(stored(&store));
+    has_committed_before(&committer);
     broker.behave(1, Behaviour::Never);
     let (one, two) = (begin(&ledger, 1, 0, 0), begin(&ledger, 2, 0, 0));
     hand_out(&one, 5).complete();
