@@ -63,6 +63,11 @@ fn tasks_time_and_queues_come_from_one_place_each() {
 }
 
 #[test]
+fn r17_nothing_is_measured_by_a_clock_that_jumps() {
+    uphold(&bans::NoDurationsOfTheWallClock, &Tree::of_sources());
+}
+
+#[test]
 fn the_library_prints_nothing() {
     uphold(&bans::NothingPrinted, &Tree::of_sources());
 }

@@ -1,7 +1,7 @@
 //! What no file may contain, and what has one home.
 
 use crate::{
-    facts::Call,
+    facts::{Call, Mention},
     names::{Names, Stop},
     rule::{Rule, Violation},
     tree::{SourceFile, Tree, is_test_name},
@@ -69,6 +69,15 @@ const BANS: &[Ban] = &[
     },
 ];
 
+/// The wall clock may jump at any time, so it says when something was, never how long it lasts (trap R17). Who reads it:
+const WALL_CLOCK_READERS: &[&str] = &[
+    "consumer::pull::builder", // when the consumer was started, to be compared with the broker's times of messages
+    "embedded::cluster",       // when the embedded broker was started: its messages have times
+    "producer",                // when a message was born
+    "transport::grpc::rpc",    // the time that is signed with a request
+    "transport::remoting::presence", // the version of a subscription
+];
+
 /// Methods that read a clock behind the caller's back.
 const CLOCK_METHODS: &[&str] = &["elapsed"];
 const UNFINISHED: &[&str] = &["todo", "unimplemented"];
@@ -115,6 +124,31 @@ impl Ban {
 fn contains(path: &[String], banned: &str) -> bool {
     let banned: Vec<&str> = banned.split("::").collect();
     path.windows(banned.len()).any(|window| window.iter().eq(banned.iter()))
+}
+
+/// Leases, deadlines and back-offs are measured by a clock that does not jump.
+pub(crate) struct NoDurationsOfTheWallClock;
+
+impl Rule for NoDurationsOfTheWallClock {
+    fn name(&self) -> &'static str {
+        "r17: only who tells or compares dates reads the wall clock"
+    }
+
+    fn violations(&self, tree: &Tree) -> Vec<Violation> {
+        tree.handwritten()
+            .filter(|file| file.module != ["clock"] && !WALL_CLOCK_READERS.contains(&file.module.join("::").as_str()))
+            .flat_map(|file| {
+                let wall = |mention: &&Mention| !mention.in_test && contains(&mention.path, "clock::wall");
+                file.facts.mentions.iter().filter(wall).map(|mention| Violation {
+                    file: file.path.clone(),
+                    line: mention.line,
+                    found: "reads the wall clock".to_owned(),
+                    instead: "measure from clock::now(); if this is a date, add the module to WALL_CLOCK_READERS"
+                        .to_owned(),
+                })
+            })
+            .collect()
+    }
 }
 
 fn clock_methods(file: &SourceFile) -> Vec<Violation> {
@@ -249,6 +283,15 @@ mod tests {
         }
         assert_eq!(one(&OneHomeEach, "src/lease/keeper.rs", "use crate::clock; fn f() { clock::now() }"), 0);
         assert_eq!(one(&OneHomeEach, "src/a.rs", "#[cfg(test)] mod tests { fn f() { Instant::now(); } }"), 0);
+    }
+
+    #[test]
+    fn r17_no_lease_is_measured_by_a_clock_that_jumps() {
+        for text in ["fn f() { clock::wall(); }", "use crate::clock::{now, wall};"] {
+            assert_eq!(one(&NoDurationsOfTheWallClock, "src/lease/keeper.rs", text), 1, "{text}");
+            assert_eq!(one(&NoDurationsOfTheWallClock, "src/transport/grpc/rpc.rs", text), 0, "{text}");
+        }
+        assert_eq!(one(&NoDurationsOfTheWallClock, "src/lease/keeper.rs", "fn f() { clock::now(); }"), 0);
     }
 
     #[test]
