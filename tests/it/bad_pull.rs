@@ -16,6 +16,9 @@ use crate::support::{secs, within};
 
 const TOPIC: &str = "trades";
 
+/// The code of a request for a route.
+const ROUTE: i32 = 105;
+
 #[track_caller]
 fn assert_names(error: &Error, kind: ErrorKind, parts: &[&str]) {
     let text = format!("{error} {}", std::error::Error::source(error).map(ToString::to_string).unwrap_or_default());
@@ -82,11 +85,20 @@ async fn a_group_that_nobody_has_heard_of_begins_where_it_is_told_to() {
 
 #[tokio::test(start_paused = true)]
 async fn offsets_that_cannot_be_or_are_not_there_are_errors_with_the_queue_and_the_rule() {
-    let (_broker, client, queue) = started(5).await;
+    let (broker, client, queue) = started(5).await;
     let from = |offset| StartFrom::Offsets([(queue.clone(), Offset::new(offset))].into());
-    // What would be negative on the wire.
-    let impossible = refused(etl(&client).start_from(from(u64::MAX))).await;
-    assert_names(&impossible, ErrorKind::InvalidArgument, &["offset", &u64::MAX.to_string(), "2^63"]);
+    // What would be negative on the wire is refused before anybody is asked anything.
+    let checkpoint = StartFrom::Checkpoint(Checkpoint::from_iter([(queue.clone(), Offset::new(1 << 63))]));
+    for (start, value) in
+        [(from(u64::MAX), u64::MAX), (StartFrom::Committed(Box::new(from(1 << 63))), 1 << 63), (checkpoint, 1 << 63)]
+    {
+        let impossible = refused(etl(&client).start_from(start)).await;
+        assert_names(&impossible, ErrorKind::InvalidArgument, &["start_from", &value.to_string(), "2^63"]);
+        assert_eq!(impossible.queue(), Some(&queue), "{impossible}");
+        assert_eq!(broker.remoting_calls(ROUTE), 0, "{impossible}");
+    }
+    let last = etl(&client).start_from(from((1 << 63) - 1)).on_offset_gap(OnOffsetGap::Latest).build().await;
+    last.expect("as far as an offset can be").control().shutdown(secs(5)).await.ignore();
     let mut beyond = etl(&client).start_from(from(50)).on_offset_gap(OnOffsetGap::Fail).build().await.unwrap();
     let error = within(secs(60), "an answer", beyond.try_next()).await.expect_err("there is no 50");
     assert_names(&error, ErrorKind::OffsetOutOfRange, &["50", &queue.to_string()]);

@@ -7,6 +7,7 @@ use crate::checkpoint::{AnyStore, CheckpointStore, CommitMode};
 use crate::clock;
 use crate::consumer::pull::planner;
 use crate::consumer::pull::shared::Options;
+use crate::consumer::pull::start::check_named;
 use crate::consumer::pull::{PullConsumer, open};
 use crate::error::{Error, Result};
 use crate::model::{
@@ -246,6 +247,7 @@ impl PullConsumerBuilder {
             let rule = "is needed: say where to begin, e.g. StartFrom::committed_or_earliest()";
             Error::config("start_from", "", rule)
         })?;
+        check_named(&start)?;
         if let StartFrom::Checkpoint(checkpoint) = &start {
             let of_tests = checkpoint.iter().map(|(queue, _)| queue.topic()).filter(|topic| topics.wants(topic));
             checkpoint

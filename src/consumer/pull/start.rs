@@ -30,6 +30,19 @@ pub(crate) enum When {
     Gained { started: SystemTime },
 }
 
+/// Checks the offsets that the user names; nobody needs to be asked for that (trap P4).
+///
+/// # Errors
+/// `InvalidArgument`: an offset that no queue can have.
+pub(crate) fn check_named(start: &StartFrom) -> Result<()> {
+    match start {
+        StartFrom::Committed(inner) => check_named(inner),
+        StartFrom::Checkpoint(checkpoint) => check("start_from", checkpoint.iter()),
+        StartFrom::Offsets(offsets) => check("start_from", offsets.iter().map(|(queue, offset)| (queue, *offset))),
+        StartFrom::Earliest | StartFrom::Latest | StartFrom::Timestamp(_) => Ok(()),
+    }
+}
+
 /// The places to try for a queue. `own` is what the user's store has for it, or what we had ourselves when we lost it.
 ///
 /// # Errors
@@ -40,9 +53,7 @@ pub(crate) fn choices(start: &StartFrom, own: Option<Offset>, queue: &MessageQue
         StartFrom::Offsets(offsets) => offsets.get(queue).copied(),
         _ => None,
     };
-    for offset in restored.iter().chain(&own) {
-        check(queue, *offset)?;
-    }
+    check("checkpoints", own.map(|own| (queue, own)))?;
     let mut choices = Vec::with_capacity(3);
     match when {
         When::Gained { .. } => {
@@ -60,11 +71,12 @@ pub(crate) fn choices(start: &StartFrom, own: Option<Offset>, queue: &MessageQue
     Ok(choices)
 }
 
-fn check(queue: &MessageQueue, offset: Offset) -> Result<()> {
-    if i64::try_from(offset.get()).is_ok() {
-        return Ok(());
-    }
-    Err(Error::argument("offset", offset, "offsets are at most 2^63 - 1").on_queue(queue))
+fn check<'a>(field: &str, positions: impl IntoIterator<Item = (&'a MessageQueue, Offset)>) -> Result<()> {
+    let impossible = positions.into_iter().find(|(_, offset)| i64::try_from(offset.get()).is_err());
+    impossible.map_or(Ok(()), |(queue, offset)| {
+        let rule = format!("offsets are at most 2^63 - 1, and this is to be one of queue {queue}");
+        Err(Error::argument(field, offset, &rule).on_queue(queue))
+    })
 }
 
 /// What is left when nothing is known of the queue.
@@ -176,8 +188,19 @@ mod tests {
 
     #[test]
     fn p4_an_impossible_offset_is_an_error_and_is_never_sent() {
-        let error = choices(&checkpoint(u64::MAX), None, &q(), When::AtStart).unwrap_err();
-        assert!(error.to_string().contains("2^63"), "{error}");
+        let (last, beyond) = (i64::MAX as u64, 1 << 63);
+        for start in [checkpoint as fn(u64) -> StartFrom, offsets, |next| StartFrom::Committed(Box::new(offsets(next)))]
+        {
+            check_named(&start(last)).unwrap();
+            let text = check_named(&start(beyond)).unwrap_err().to_string();
+            assert!(
+                ["start_from `9223372036854775808`", "2^63", "t@b:0"].iter().all(|part| text.contains(part)),
+                "{text}"
+            );
+        }
+        let stored = |next| choices(&StartFrom::Earliest, Some(Offset::new(next)), &q(), When::AtStart);
+        stored(last).unwrap();
+        assert!(stored(beyond).unwrap_err().to_string().starts_with("checkpoints `"));
         let unnamed = choices(&StartFrom::Offsets([].into()), None, &q(), When::AtStart).unwrap_err();
         assert!(unnamed.to_string().contains("t@b:0"), "{unnamed}");
     }
