@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::prelude::*;
 use rocketmq_stream::embedded::Broker;
 use rocketmq_stream::{
-    Checkpoint, Client, Error, ErrorKind, FileCheckpoints, Filter, MessageQueue, Offset, OnOffsetGap, OutboundMessage,
-    PullConsumerBuilder, SeekTo, StartFrom, StopAt,
+    BoxError, Checkpoint, CheckpointStore, Client, Error, ErrorKind, FileCheckpoints, Filter, MessageQueue, Offset,
+    OnOffsetGap, OutboundMessage, PullConsumerBuilder, SeekTo, StartFrom, StopAt,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +16,9 @@ use crate::support::{secs, within};
 
 const TOPIC: &str = "trades";
 
-/// The code of a request for a route.
+/// Codes of the remoting protocol.
+const LAST_OFFSET: i32 = 30;
+const UNREGISTER: i32 = 35;
 const ROUTE: i32 = 105;
 
 #[track_caller]
@@ -111,6 +113,53 @@ async fn offsets_that_cannot_be_or_are_not_there_are_errors_with_the_queue_and_t
     let ahead = Checkpoint::from_iter([(queue.clone(), Offset::new(4))]);
     let committed = control.commit(&ahead).await.expect_err("nothing was handed out");
     assert_names(&committed, ErrorKind::InvalidArgument, &["offset", "4", &queue.to_string()]);
+}
+
+/// A store that has something, and cannot read it.
+struct Unreadable;
+
+impl CheckpointStore for Unreadable {
+    async fn load(&self, _: &str) -> Result<Checkpoint, BoxError> {
+        Err("the disk is gone".into())
+    }
+
+    async fn save(&self, _: &str, _: &Checkpoint) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_that_fails_after_it_has_entered_the_group_has_left_it_when_the_error_is_told() {
+    let broker = Broker::builder().topic(TOPIC, 2).brokers(2).start().await.unwrap();
+    let client = Client::builder().name_server(broker.name_server()).build().unwrap();
+    let members = || (0..2).flat_map(|at| broker.members("etl", at)).collect::<Vec<_>>();
+    let no_right = |code| broker.faults().on_remoting(code).always().status(16, "no permission");
+    let in_part = [(broker.queues(TOPIC).remove(0), Offset::new(0))];
+
+    for (what, builder) in [
+        ("a queue is left out", etl(&client).start_from(StartFrom::Offsets(in_part.into()))),
+        ("no right to ask where a queue ends", etl(&client).start_from(StartFrom::Latest)),
+        ("the store cannot be read", etl(&client).checkpoints(Unreadable)),
+    ] {
+        no_right(LAST_OFFSET);
+        let began = tokio::time::Instant::now();
+        let error = refused(builder).await;
+        assert!(!error.kind().is_transient() || what.contains("store"), "{what}: {error:?}");
+        assert_eq!(members(), [""; 0], "{what}: {error}");
+        assert!(began.elapsed() < secs(3), "{what}: {:?}", began.elapsed());
+        broker.faults().clear();
+    }
+    // Its brokers answer no goodbye: that is not waited for long.
+    broker.faults().on_remoting(UNREGISTER).always().lose_reply();
+    no_right(LAST_OFFSET);
+    let (began, error) = (tokio::time::Instant::now(), refused(etl(&client).start_from(StartFrom::Latest)).await);
+    assert!(began.elapsed() < secs(5), "{error}: {:?}", began.elapsed());
+    broker.faults().clear();
+    // Nor does one that is dropped while it asks stay.
+    broker.faults().on_remoting(LAST_OFFSET).always().lose_reply();
+    let builder = etl(&client).start_from(StartFrom::Latest);
+    tokio::time::timeout(secs(1), builder.build()).await.expect_err("no answer");
+    crate::support::eventually(secs(5), "it has left", || members().is_empty()).await;
 }
 
 #[tokio::test(start_paused = true)]

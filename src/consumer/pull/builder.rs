@@ -225,6 +225,9 @@ impl PullConsumerBuilder {
     /// Connects, finds the topics, shares the queues out and finds where they begin. A queue whose broker is away is begun
     /// later. No message is asked for before the stream is first polled.
     ///
+    /// When it fails, the consumer has left the group again, or has tried to for 3 s; when it is dropped, it leaves in the
+    /// background.
+    ///
     /// # Errors
     /// `Config` for a value that breaks a rule; `NotFound` for a topic, or an assigned queue, that does not exist;
     /// `InvalidArgument` for a filter that the broker cannot parse, or offsets that cannot be; `Unauthenticated` or

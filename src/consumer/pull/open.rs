@@ -41,6 +41,9 @@ pub(super) struct Way {
     pub(super) requests: mpsc::Receiver<GroupRequest>,
 }
 
+/// How long the goodbye after a build that failed may take. Nobody waits for an answer longer than 2 s.
+const GOODBYE: Duration = Duration::from_secs(3);
+
 /// Requests of brokers that may wait; an administrator asks again.
 const ASKED_AT_ONCE: usize = 16;
 
@@ -58,7 +61,13 @@ pub(super) async fn connect(builder: PullConsumerBuilder, plan: Plan) -> Result<
         (None, Some(access_point)) => over_grpc(&connector, access_point, &plan, builder.build_timeout).await?,
         (None, None) => return Err(Error::config("name_server", "", "is needed here, e.g. `localhost:9876`")),
     };
-    builder.build_over(way, plan).await
+    let brokers = Arc::clone(&way.brokers);
+    let built = builder.build_over(way, plan).await;
+    if built.is_err() {
+        // It may be a member by now: others would give it queues until the brokers forget it.
+        brokers.close(GOODBYE).await;
+    }
+    built
 }
 
 fn settings(connector: &Connector, plan: &Plan, group: Option<Arc<str>>) -> ClientSettings {
