@@ -24,7 +24,7 @@ use crate::consumer::pull::shared::{CommitAtBrokers, Ends, Shared};
 use crate::consumer::pull::steward::Steward;
 use crate::consumer::pull::{PullConsumer, PullControl};
 use crate::error::{Error, ErrorKind, Operation, Result};
-use crate::model::{AccessPoint, ClientKind, ClientSettings, Endpoint, FilterKind, MessageQueue, Route};
+use crate::model::{AccessPoint, ClientKind, ClientSettings, Endpoint, Filter, FilterKind, MessageQueue, Route};
 use crate::retry::Backoff;
 use crate::session::Connector;
 use crate::transport::GroupRequest;
@@ -267,15 +267,21 @@ async fn check_filters(brokers: &dyn Brokers, plan: &Plan, routes: &[Arc<Route>]
             match brokers.wire().check_filter(&at, &plan.group, &route.topic, &filter).await {
                 Ok(()) => is_checked = true,
                 Err(error) if error.kind().is_transient() => last = error,
-                Err(error) => return Err(error),
+                Err(error) => return Err(about_filter(&error, &route.topic, &filter)),
             }
             if is_checked {
                 break;
             }
         }
         if !is_checked {
-            return Err(last.on_topic(Arc::clone(&route.topic)).in_group(Arc::clone(&plan.group)));
+            return Err(about_filter(&last, &route.topic, &filter).in_group(Arc::clone(&plan.group)));
         }
     }
     Ok(())
+}
+
+/// Servers say where in an expression they stumbled, and not always which one it was.
+fn about_filter(error: &Error, topic: &Arc<str>, filter: &Filter) -> Error {
+    let text = format!("the SQL92 filter `{}` cannot be used: {}", filter.expression(), error.text());
+    error.clone().on_topic(Arc::clone(topic)).with_text(text)
 }
