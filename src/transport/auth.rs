@@ -1,8 +1,10 @@
 //! Signing requests, for gRPC (protocol.md A.3) and for remoting (E.8).
 //!
 //! Over gRPC only the date is signed, so that one signature serves every request of a second. Over remoting all that is
-//! sent is signed: nothing may be added afterwards.
+//! sent is signed: nothing may be added afterwards. A server says of a refusal only that it refuses: [`explained`] adds
+//! what to do.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +15,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderValue;
 use sha1::Sha1;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::model::Credentials;
 
 /// The headers that tell who asks, and when. Cloning shares them.
@@ -110,6 +112,37 @@ pub(crate) fn remoting_signature<'a>(
     fields.sort_unstable();
     let parts = fields.into_iter().map(|(_, value)| value.as_bytes()).chain([body]);
     BASE64.encode(hmac_sha1(secret_key, parts))
+}
+
+/// What a server says of credentials or rights, and what to do about it. Rights are those of protocol.md A.3 and E.8.
+pub(crate) fn explained(operation: Operation, kind: ErrorKind, said: &str) -> Cow<'_, str> {
+    let advice = match kind {
+        ErrorKind::Unauthenticated if said.contains("username cannot be null") => {
+            "this server asks for credentials: set them on the client by `credentials`"
+        }
+        ErrorKind::Unauthenticated => {
+            "check the access key and the secret key that the client was given by `credentials`"
+        }
+        ErrorKind::PermissionDenied if said.contains("no permission to access") => match operation {
+            Operation::Send | Operation::Recall | Operation::EndTransaction => {
+                "sending needs the right Pub on the topic: an administrator gives it (mqadmin createAcl, updateAcl)"
+            }
+            Operation::Pull
+            | Operation::QueryOffset
+            | Operation::CommitOffset
+            | Operation::QueryGroup
+            | Operation::CheckFilter => {
+                "pulling needs the rights Sub and Get on the topic and Sub on the group: an administrator gives them \
+                 (mqadmin createAcl, updateAcl)"
+            }
+            _ => {
+                "receiving needs the right Sub on the topic and on the group, sending Pub on the topic: an administrator \
+                 gives them (mqadmin createAcl, updateAcl)"
+            }
+        },
+        _ => return Cow::Borrowed(said),
+    };
+    Cow::Owned(format!("{}; {advice}", said.trim_end_matches('.')))
 }
 
 fn hmac_sha1<'a>(key: &str, parts: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
@@ -269,6 +302,26 @@ mod tests {
             let next_year = y2 == y1 + 1 && (m2, d2) == (1, 1) && (m1, d1) == (12, 31);
             prop_assert!(next_day || next_month || next_year, "{day}: {y1}-{m1}-{d1} then {y2}-{m2}-{d2}");
             prop_assert!((1..=12).contains(&m1) && (1..=31).contains(&d1));
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do_about_it_and_anything_else_is_told_as_it_was_said() {
+        use ErrorKind::{PermissionDenied, Server, Unauthenticated};
+        let denied = "User:u has no permission to access Topic:t from 1.2.3.4, no matched policies.";
+        for (operation, kind, said, advice) in [
+            (Operation::Pull, Unauthenticated, "username cannot be null.", "set them on the client by `credentials`"),
+            (Operation::Pull, Unauthenticated, "check signature failed.", "check the access key and the secret key"),
+            (Operation::Send, Unauthenticated, "User:x is not found.", "check the access key and the secret key"),
+            (Operation::Send, PermissionDenied, denied, "Pub on the topic"),
+            (Operation::QueryOffset, PermissionDenied, denied, "Sub and Get on the topic and Sub on the group"),
+            (Operation::Receive, PermissionDenied, denied, "Sub on the topic and on the group"),
+        ] {
+            let text = explained(operation, kind, said);
+            assert!(text.starts_with(said.trim_end_matches('.')) && text.contains(advice), "{text}");
+        }
+        for (kind, said) in [(PermissionDenied, "the topic[t] pulling message is forbidden"), (Server, denied)] {
+            assert_eq!(explained(Operation::Pull, kind, said), said);
         }
     }
 }

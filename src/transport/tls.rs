@@ -77,8 +77,9 @@ mod with_rustls {
             Some(rustls::Error::InvalidCertificate(reason)) => ConnectFailure::new(
                 ErrorKind::Config,
                 format!(
-                    "the certificate of {host} is refused ({reason:?}): trust the CA that signed it by the client's extra \
-                     roots, or, for tests only, accept any certificate (danger_accept_any_certificate)"
+                    "the certificate of {host} is refused ({reason:?}): trust the authority that signed it \
+                     (ca_certificate, ca_certificate_file), or, for tests only, accept any certificate \
+                     (danger_accept_any_certificate)"
                 ),
             ),
             Some(rustls::Error::InvalidMessage(_)) => ConnectFailure::new(

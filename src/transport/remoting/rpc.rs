@@ -66,7 +66,8 @@ impl<'a> Place<'a> {
             "" => "the server gave no reason",
             text => text,
         };
-        self.error(code::kind_of(answer.code, text), text).with_code(answer.code)
+        let kind = code::kind_of(answer.code, text);
+        self.error(kind, auth::explained(self.operation, kind, text)).with_code(answer.code)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::model::Endpoint;
 use crate::proto::{self, Code};
-use crate::transport::Scope;
+use crate::transport::{Scope, auth};
 
 /// What was being done, for the errors that come of it.
 #[derive(Debug, Clone)]
@@ -71,11 +71,12 @@ impl Context {
         // Apache's route errors end with a line that advertises its FAQ.
         let said = status.message.split("\nFor more information").next().unwrap_or_default().trim_end();
         let text = if said.is_empty() { name } else { said };
+        let kind = kind_of(status.code, text);
         let error = match code {
             Some(Code::MasterPersistenceTimeout | Code::SlavePersistenceTimeout | Code::HaNotAvailable) => {
-                Error::new(kind_of(status.code, text), format!("stored, but not safely: {name} {said}"))
+                Error::new(kind, format!("stored, but not safely: {name} {said}"))
             }
-            _ => Error::new(kind_of(status.code, text), text),
+            _ => Error::new(kind, auth::explained(self.operation, kind, text)),
         };
         self.dress(error.with_code(status.code))
     }
