@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Map, Value, json};
+use sha1::Sha1;
 
 const UPDATE_CONSUMER_OFFSET: i32 = 15;
 const QUERY_CONSUMER_OFFSET: i32 = 14;
@@ -308,6 +311,38 @@ impl Admin {
         ];
         let answer = call(queue.broker, RESET_OFFSET, &fields, b"").and_then(Answer::ok);
         answer.map(drop).map_err(|e| e.while_trying(&format!("reset group {group} on {topic}:{id}")))
+    }
+
+    /// Pulls from the start of a queue with one code of the protocol, signed; the code of the answer, and how many bytes of
+    /// messages came with it.
+    pub(crate) fn pull_as(
+        &self,
+        keys: (&str, &str),
+        code: i32,
+        group: &str,
+        topic: &str,
+        queue: &Queue,
+    ) -> Result<(i32, usize)> {
+        let id = queue.id.to_string();
+        let mut fields = BTreeMap::from([
+            ("consumerGroup", group),
+            ("topic", topic),
+            ("queueId", &id),
+            ("queueOffset", "0"),
+            ("maxMsgNums", "32"),
+            ("sysFlag", "4"), // a subscription comes with it
+            ("commitOffset", "0"),
+            ("suspendTimeoutMillis", "0"),
+            ("subscription", "*"),
+            ("subVersion", "0"),
+            ("AccessKey", keys.0),
+        ]);
+        let mut mac = Hmac::<Sha1>::new_from_slice(keys.1.as_bytes()).expect("a key of any length");
+        fields.values().for_each(|value| mac.update(value.as_bytes()));
+        let signature = BASE64.encode(mac.finalize().into_bytes());
+        fields.insert("Signature", &signature);
+        let fields: Vec<_> = fields.into_iter().collect();
+        call(queue.broker, code, &fields, b"").map(|answer| (answer.code, answer.body.len()))
     }
 
     /// The readable queues of the topic as the name server knows them; none for an unknown topic.

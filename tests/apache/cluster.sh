@@ -21,12 +21,19 @@ usage: cluster.sh [-w WORKDIR] COMMAND
   admin ARGUMENT...  the server's own mqadmin, told where the name server is: admin updateTopic -c DefaultCluster -t orders
   fetch              only fetch the jars into the cache
 
-NODE is namesrv, broker-a, broker-b or proxy.
+  move broker-a      start it again, stopped before, at another port with the same store: what a new machine with its
+                     disk looks like. It stays there until it is moved again
+
+NODE is namesrv, broker-a, broker-a-slave, broker-b or proxy.
 
 environment:
   ROCKETMQ_TEST_CACHE    where jars are kept; default ${XDG_CACHE_HOME:-~/.cache}/rocketmq-stream-tests
   ROCKETMQ_TEST_WORKDIR  as -w; default CACHE/cluster, for `run` a new folder that is removed afterwards
   BROKERS                1 or 2 (default 1)
+  SLAVE                  1: broker-a has a slave, broker-a-slave; in place of broker-b
+  PROXY                  0: no proxy
+  ACL                    1: brokers and proxy ask who calls, and whether it may. ADMIN_ACCESS_KEY and ADMIN_SECRET_KEY may all
+  TLS                    1: every port speaks TLS too, with a certificate of the authority in TLS_CA (needs openssl)
   PORT_BASE              first of 12 neighbouring ports to use; default: found free
   BROKER_PROPERTIES      lines to add to each broker's configuration
   PROXY_PROPERTIES       JSON members to add to the proxy's configuration, such as "enableACL":true,"x":1
@@ -68,17 +75,23 @@ fetch_jars() {
 
 brokers() {
   echo broker-a
+  [ -z "${SLAVE:-}" ] || echo broker-a-slave
   [ "${BROKERS:-1}" -lt 2 ] || echo broker-b
 }
 
-nodes() { echo namesrv "$(brokers)" proxy; }
+has_proxy() { [ "${PROXY:-1}" != 0 ]; }
 
-all_nodes_reversed() { echo proxy broker-b broker-a namesrv; }
+nodes() {
+  echo namesrv "$(brokers)"
+  ! has_proxy || echo proxy
+}
+
+all_nodes_reversed() { echo proxy broker-b broker-a-slave broker-a namesrv; }
 
 check_node() {
   case $1 in
-    namesrv | broker-a | broker-b | proxy) ;;
-    *) die "there is no node '$1': say namesrv, broker-a, broker-b or proxy" ;;
+    namesrv | broker-a | broker-a-slave | broker-b | proxy) ;;
+    *) die "there is no node '$1': say namesrv, broker-a, broker-a-slave, broker-b or proxy" ;;
   esac
 }
 
@@ -141,8 +154,16 @@ choose_ports() {
   die "found no 12 free neighbouring ports; set PORT_BASE"
 }
 
-# A broker takes four: port-2 ("fast remoting", which cannot be told otherwise), port, port+1 (HA); one stays unused.
-broker_port() { case $1 in broker-a) echo $((PORT_BASE + 6)) ;; broker-b) echo $((PORT_BASE + 10)) ;; esac; }
+# A broker takes three: port-2 ("fast remoting", which cannot be told otherwise), port, and one for replication. Of the
+# block 0 to 2 are the name server's and the proxy's, and broker-a moves between 6 and 5.
+broker_port() {
+  case $1 in
+    broker-a) echo $((PORT_BASE + $MASTER_OFFSET)) ;;
+    broker-a-slave | broker-b) echo $((PORT_BASE + 10)) ;;
+  esac
+}
+
+replication_port() { case $1 in broker-a) echo $((PORT_BASE + 7)) ;; *) echo $((PORT_BASE + 11)) ;; esac; }
 
 write_settings() {
   {
@@ -151,6 +172,9 @@ write_settings() {
     echo "export PROXY_REMOTING=127.0.0.1:$((PORT_BASE + 2))"
     echo "export BROKER=127.0.0.1:$(broker_port broker-a)"
     [ "${BROKERS:-1}" -lt 2 ] || echo "export BROKER_B=127.0.0.1:$(broker_port broker-b)"
+    [ -z "${SLAVE:-}" ] || echo "export SLAVE_BROKER=127.0.0.1:$(broker_port broker-a-slave)"
+    [ -z "${ACL:-}" ] || echo "export ADMIN_ACCESS_KEY=$admin_access_key ADMIN_SECRET_KEY=$admin_secret_key"
+    [ -z "${TLS:-}" ] || printf 'export TLS_CA=%q\n' "$work/tls/authority.pem"
     printf 'export ROCKETMQ_TEST_WORKDIR=%q\n' "$work"
     printf 'export CLUSTER_SH=%q\n' "$here/cluster.sh"
   } > "$work/env"
@@ -158,7 +182,8 @@ write_settings() {
   {
     echo "PORT_BASE=$PORT_BASE"
     echo "BROKERS=${BROKERS:-1}"
-    echo "MEASURE=${MEASURE:-}"
+    echo "SLAVE=${SLAVE:-} PROXY=${PROXY:-1} ACL=${ACL:-} TLS=${TLS:-} MEASURE=${MEASURE:-}"
+    echo "MASTER_OFFSET=$MASTER_OFFSET"
     printf 'BROKER_PROPERTIES=%q\n' "${BROKER_PROPERTIES:-}"
     printf 'PROXY_PROPERTIES=%q\n' "${PROXY_PROPERTIES:-}"
   } > "$work/settings"
@@ -173,17 +198,23 @@ file_sizes() {
   [ -n "${MEASURE:-}" ] || printf '%s\n' mappedFileSizeCommitLog=33554432 mappedFileSizeConsumeQueue=300000
 }
 
+# A slave has its master's name, and a number of its own.
+identity() { # node
+  case $1 in
+    broker-a-slave) printf '%s\n' brokerName=broker-a brokerId=1 brokerRole=SLAVE ;;
+    *) printf '%s\n' "brokerName=$1" brokerId=0 ;;
+  esac
+}
+
 configure_broker() { # node
-  local port
-  port=$(broker_port "$1")
   cat > "$work/$1/conf" <<TEXT
 brokerClusterName=DefaultCluster
-brokerName=$1
-brokerId=0
+$(identity "$1")
 brokerIP1=127.0.0.1
+brokerIP2=127.0.0.1
 bindAddress=127.0.0.1
-listenPort=$port
-haListenPort=$((port + 1))
+listenPort=$(broker_port "$1")
+haListenPort=$(replication_port "$1")
 namesrvAddr=127.0.0.1:$PORT_BASE
 storePathRootDir=$work/$1/store
 storePathCommitLog=$work/$1/store/commitlog
@@ -197,8 +228,73 @@ enableLmq=true
 enableMultiDispatch=true
 transactionTimeOut=1000
 transactionCheckInterval=1000
+$(broker_acl "$1")
 ${BROKER_PROPERTIES:-}
 TEXT
+}
+
+# The first user, whom the server knows when its store is empty, and as whom its parts talk to each other.
+admin_access_key=admin admin_secret_key=admin-secret
+
+broker_acl() { # node
+  [ -n "${ACL:-}" ] || return 0
+  cat <<TEXT
+authenticationEnabled=true
+authenticationProvider=org.apache.rocketmq.auth.authentication.provider.DefaultAuthenticationProvider
+authenticationMetadataProvider=org.apache.rocketmq.auth.authentication.provider.LocalAuthenticationMetadataProvider
+authorizationEnabled=true
+authorizationProvider=org.apache.rocketmq.auth.authorization.provider.DefaultAuthorizationProvider
+authorizationMetadataProvider=org.apache.rocketmq.auth.authorization.provider.LocalAuthorizationMetadataProvider
+authConfigPath=$work/$1/auth
+initAuthenticationUser={"username":"$admin_access_key","password":"$admin_secret_key"}
+innerClientAuthenticationCredentials={"accessKey":"$admin_access_key","secretKey":"$admin_secret_key"}
+TEXT
+}
+
+# What the proxy knows of users and rights it has from the brokers. Without its hook it signs nothing, and cannot start.
+proxy_acl() {
+  [ -n "${ACL:-}" ] || return 0
+  cat <<TEXT
+,
+  "authenticationEnabled": true,
+  "authenticationProvider": "org.apache.rocketmq.auth.authentication.provider.DefaultAuthenticationProvider",
+  "authenticationMetadataProvider": "org.apache.rocketmq.proxy.auth.ProxyAuthenticationMetadataProvider",
+  "authorizationEnabled": true,
+  "authorizationProvider": "org.apache.rocketmq.auth.authorization.provider.DefaultAuthorizationProvider",
+  "authorizationMetadataProvider": "org.apache.rocketmq.proxy.auth.ProxyAuthorizationMetadataProvider",
+  "innerClientAuthenticationCredentials": "{\"accessKey\":\"$admin_access_key\",\"secretKey\":\"$admin_secret_key\"}",
+  "enableAclRpcHookForClusterMode": true,
+  "userCacheRefreshSecond": 1,
+  "aclCacheRefreshSecond": 1
+TEXT
+}
+
+proxy_tls() {
+  [ -n "${TLS:-}" ] || return 0
+  printf ',\n  "tlsTestModeEnable": false,\n  "tlsKeyPath": "%s",\n  "tlsCertPath": "%s"\n' \
+    "$work/tls/server.key" "$work/tls/server.pem"
+}
+
+# Plaintext is served beside it: that is how the parts of the server talk to each other, and mqadmin to them.
+tls_options() {
+  [ -n "${TLS:-}" ] || return 0
+  echo "-Dtls.test.mode.enable=false -Dtls.server.keyPath=$work/tls/server.key -Dtls.server.certPath=$work/tls/server.pem"
+}
+
+# An authority of this server alone, and a certificate of it for this machine.
+make_certificates() {
+  [ -n "${TLS:-}" ] || return 0
+  command -v openssl > /dev/null || die "openssl is missing: TLS=1 makes certificates with it"
+  rm -rf "$work/tls"
+  mkdir -p "$work/tls"
+  (
+    cd "$work/tls"
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=authority of a test" \
+      -keyout authority.key -out authority.pem
+    openssl req -newkey rsa:2048 -nodes -subj "/CN=localhost" -keyout server.key -out server.csr
+    openssl x509 -req -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 2 -out server.pem \
+      -extfile <(echo "subjectAltName=DNS:localhost,IP:127.0.0.1")
+  ) > "$work/tls.out" 2>&1 || die "openssl failed: see $work/tls.out"
 }
 
 # One second instead of twenty: what a test creates is seen at once.
@@ -213,7 +309,7 @@ configure_proxy() {
   "remotingListenPort": $((PORT_BASE + 2)),
   "topicConfigCacheRefreshSeconds": 1,
   "topicRouteServiceCacheRefreshSeconds": 1,
-  "subscriptionGroupConfigCacheRefreshSeconds": 1${PROXY_PROPERTIES:+, $PROXY_PROPERTIES}
+  "subscriptionGroupConfigCacheRefreshSeconds": 1${PROXY_PROPERTIES:+, $PROXY_PROPERTIES}$(proxy_acl)$(proxy_tls)
 }
 TEXT
 }
@@ -244,7 +340,7 @@ java_options() { # node
 launch() { # node java-arguments...
   local node=$1 tries=0 options
   shift
-  read -r -d '' -a options < <(java_options "$node") || true
+  read -r -d '' -a options < <(java_options "$node"; tls_options) || true
   (
     # A Ctrl-C between the two last lines would leave a process that nobody knows of.
     trap : INT TERM HUP
@@ -316,16 +412,18 @@ start_all() {
     ! pid_of "$node" > /dev/null || die "$node of $work runs already: stop it first, or choose another folder with -w"
   done
   choose_ports
+  MASTER_OFFSET=6
   mkdir -p "$work"
   rm -f "$work/env" "$work/settings"
   for node in $(all_nodes_reversed); do rm -rf "${work:?}/$node"; done
   write_settings
+  make_certificates
   # One kind after the other: a broker registers once and then only every half minute, and a proxy without a broker ends.
   launch_node namesrv
   await_node namesrv
   for node in $(brokers); do launch_node "$node"; done
   for node in $(brokers); do await_node "$node"; done
-  start_proxy
+  ! has_proxy || start_proxy
 }
 
 # On a busy machine the name server may show the broker a moment after the broker says that it has started; a proxy that
@@ -345,6 +443,17 @@ start_proxy() {
   done
   pid_of proxy > /dev/null || launch_node proxy
   await_node proxy
+}
+
+# The settings remember the port.
+move() { # node
+  [ "$1" = broker-a ] || die "only broker-a can be moved"
+  load_settings
+  ! pid_of "$1" > /dev/null || die "$1 runs: stop or kill it first"
+  MASTER_OFFSET=$((11 - $MASTER_OFFSET))
+  write_settings
+  launch_node "$1"
+  await_node "$1"
 }
 
 # ---- commands --------------------------------------------------------------------------------------------------------
@@ -369,7 +478,11 @@ admin() {
   local verb=$1 said
   shift
   load_settings
-  said=$(ROCKETMQ_HOME=$work/namesrv java -Duser.home="$work/admin" -Drocketmq.log.root.level=WARN -Xmx64m -XX:+UseSerialGC \
+  mkdir -p "$work/admin/conf"
+  # Where mqadmin looks for whom to act as.
+  [ -z "${ACL:-}" ] ||
+    printf '%s\n' "accessKey: $admin_access_key" "secretKey: $admin_secret_key" > "$work/admin/conf/tools.yml"
+  said=$(ROCKETMQ_HOME=$work/admin java -Duser.home="$work/admin" -Drocketmq.log.root.level=WARN -Xmx64m -XX:+UseSerialGC \
     -XX:TieredStopAtLevel=1 -cp "$lib/*" org.apache.rocketmq.tools.command.MQAdminStartup "$verb" -n "127.0.0.1:$PORT_BASE" "$@")
   echo "$said"
   case $said in *Exception* | *"not exist"*) return 1 ;; esac
@@ -469,8 +582,13 @@ case $command in
       *) check_node "$node"; end_node "$node" TERM 60 ;;
     esac
     ;;
+  move)
+    require_java
+    fetch_jars
+    move "$node"
+    ;;
   kill)
-    [ -n "$node" ] || die "kill needs a node: namesrv, broker-a, broker-b or proxy"
+    [ -n "$node" ] || die "kill needs a node: namesrv, broker-a, broker-a-slave, broker-b or proxy"
     check_node "$node"
     end_node "$node" KILL 10
     ;;
