@@ -3,15 +3,20 @@
 use std::io;
 use std::sync::Arc;
 
+use futures::prelude::*;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rocketmq_stream::{Client, ClientBuilder, ErrorKind, Filter, RouteEndpoints};
+use rocketmq_stream::embedded::Broker;
+use rocketmq_stream::{
+    Client, ClientBuilder, ErrorKind, Filter, OutboundMessage, PullConsumerBuilder, RouteEndpoints, StartFrom, StopAt,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::support::rig::{GROUP, Rig, TOPIC, builder};
-use crate::support::{next, secs, send_all, within};
+use crate::support::{next, secs, send_all, text, within};
 
 /// A port that speaks TLS before a broker, and the authority that signed its certificate.
 struct Terminated {
@@ -43,20 +48,27 @@ impl Terminated {
     }
 }
 
-fn certified(name: &str) -> (ServerConfig, String) {
+/// A certificate for these names and its key, and the authority that signed it, all in PEM.
+fn signed(names: &[&str]) -> (String, KeyPair, String) {
     let authority_key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = params.self_signed(&authority_key).expect("a certificate").pem();
     let issuer = Issuer::new(params, authority_key);
     let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
-    let certificate = params.signed_by(&key, &issuer).expect("a certificate");
+    let params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    let certificate = params.expect("parameters").signed_by(&key, &issuer).expect("a certificate");
+    (certificate.pem(), key, authority)
+}
+
+fn certified(name: &str) -> (ServerConfig, String) {
+    let (certificate, key, authority) = signed(&[name]);
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM");
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.expect("versions").with_no_client_auth();
-    let mut config = config.with_single_cert(vec![certificate.der().clone()], private).expect("a configuration");
+    let mut config = config.with_single_cert(vec![certificate], private).expect("a configuration");
     config.alpn_protocols = vec![b"h2".to_vec()];
     (config, authority)
 }
@@ -130,4 +142,46 @@ async fn plaintext_to_a_tls_port_and_tls_to_a_plaintext_port_are_typed_errors() 
     let tls = Client::builder().access_point(format!("https://{}", server.rig.broker.access_point()));
     let error = refused(&tls.danger_accept_any_certificate(true).build().expect("a client")).await;
     assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Protocol | ErrorKind::Timeout), "{error:?}");
+}
+
+/// An embedded cluster that speaks TLS at its name server and at its brokers, which are reached at 127.0.0.1; and a client of
+/// it, which enters by the name `localhost`.
+async fn pulling(names: &[&str], trust: impl FnOnce(ClientBuilder, String) -> ClientBuilder) -> (Broker, Client) {
+    let (certificate, key, authority) = signed(names);
+    let broker = builder().tls(certificate, key.serialize_pem()).start().await.expect("a broker");
+    let port = broker.name_server().rsplit_once(':').expect("host:port").1.to_owned();
+    let client = Client::builder().name_server(format!("https://localhost:{port}"));
+    let client = trust(client, authority).build().expect("a client");
+    for queue in broker.queues(TOPIC) {
+        broker.append(&queue, OutboundMessage::new(TOPIC, "confidential")).expect("stored");
+    }
+    (broker, client)
+}
+
+fn reading(client: &Client) -> PullConsumerBuilder {
+    let builder = client.pull_consumer("etl").subscribe(TOPIC, Filter::all());
+    builder.start_from(StartFrom::Earliest).until(StopAt::Now).build_timeout(secs(5))
+}
+
+#[tokio::test]
+async fn e1_queues_are_read_over_tls_from_name_server_and_broker() {
+    let (_broker, client) = pulling(&["localhost", "127.0.0.1"], ClientBuilder::ca_certificate).await;
+    let consumer = within(secs(10), "build", reading(&client).build()).await.expect("build");
+    let batches: Vec<_> = within(secs(10), "the end", consumer.try_collect()).await.expect("no error");
+    assert_eq!(batches.iter().flat_map(|batch| batch.messages()).map(text).collect::<Vec<_>>(), ["confidential"]);
+}
+
+#[tokio::test]
+async fn e1_who_pulls_is_told_at_once_whose_certificate_is_refused() {
+    let (_broker, client) = pulling(&["localhost", "127.0.0.1"], |client, _| client).await;
+    let stranger =
+        within(secs(4), "build", reading(&client).build()).await.map(drop).expect_err("an unknown authority");
+    // Routes name brokers by address: a certificate for the name alone does for the name server, not for them.
+    let (_broker, client) = pulling(&["localhost"], ClientBuilder::ca_certificate).await;
+    let by_address = within(secs(4), "build", reading(&client).build()).await.map(drop).expect_err("another name");
+    for (error, host) in [(stranger, "localhost"), (by_address, "127.0.0.1")] {
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.to_string().contains(&format!("the certificate of {host} is refused")), "{error}");
+        assert!(error.to_string().contains("ca_certificate_file"), "{error}");
+    }
 }
