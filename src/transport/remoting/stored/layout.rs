@@ -42,13 +42,12 @@ pub(super) struct Layout {
 impl Layout {
     /// Whether its body is as its producer sent it.
     pub(super) fn is_plain(&self) -> bool {
-        self.sys_flag & flag::COMPRESSED == 0 && self.fault.is_none()
+        !has(self.sys_flag, flag::COMPRESSED) && self.fault.is_none()
     }
 
-    /// Whether it is a batch that the client takes apart.
+    /// Whether it is a batch that the client takes apart, if it can be.
     pub(super) fn is_batch(&self) -> bool {
-        let both = flag::INNER_BATCH | flag::NEED_UNWRAP;
-        self.sys_flag & both == both && self.fault.is_none()
+        has(self.sys_flag, flag::INNER_BATCH) && has(self.sys_flag, flag::NEED_UNWRAP)
     }
 }
 
@@ -100,9 +99,9 @@ impl Layout {
     fn read(record: &[u8], start: usize, magic: u32) -> Option<Self> {
         let head = record.first_chunk::<HEAD>()?;
         let sys_flag = i32::from_be_bytes(field(head, 36));
-        let born_end = HEAD + host_len(sys_flag & flag::BORN_HOST_V6 != 0);
+        let born_end = HEAD + host_len(has(sys_flag, flag::BORN_HOST_V6));
         let store_ms = i64::from_be_bytes(*record.get(born_end..)?.first_chunk()?);
-        let store_end = born_end + 8 + host_len(sys_flag & flag::STORE_HOST_V6 != 0);
+        let store_end = born_end + 8 + host_len(has(sys_flag, flag::STORE_HOST_V6));
         let tail = record.get(store_end..)?.first_chunk::<TAIL>()?;
         let mut layout = Self {
             start,
@@ -151,6 +150,10 @@ impl Layout {
         self.properties = properties..properties + len;
         Ok(())
     }
+}
+
+const fn has(sys_flag: i32, bit: i32) -> bool {
+    sys_flag & bit != 0
 }
 
 /// An address and a port.

@@ -349,6 +349,19 @@ fn r12_a_batch_that_cannot_be_split_is_delivered_whole() {
 }
 
 #[test]
+fn r12_a_batch_with_wrong_lengths_that_begins_before_the_offset_asked_for_does_not_vanish() {
+    let entries = batch(&[(b"a", ""), (b"b", ""), (b"c", "")]);
+    let mut bytes = stored(&[Storing { sys_flag: BATCH, ..storing(5, &entries, "") }, storing(8, b"d", "")]);
+    bytes[84..88].copy_from_slice(&i32::MAX.to_be_bytes());
+    let queue = queue();
+    for (from, first) in [(5, 5), (6, 6), (7, 7)] {
+        let decoded = read(&bytes, &Reading { from: Offset::new(from), ..all(&queue) });
+        assert_eq!((offsets(&decoded), decoded.resume_at), (vec![first, 8], None), "from {from}");
+        assert!(matches!(decoded.messages[0].corrupted(), Some(Corruption::Malformed { .. })), "from {from}");
+    }
+}
+
+#[test]
 fn a_batch_of_more_messages_than_there_is_memory_for_is_not_split() {
     // 22 bytes each, of which nothing is left when they are compressed.
     let entries = encoded_entries(20_000);
