@@ -220,8 +220,9 @@ pub(crate) fn write_head(
     }
     // Both fit: MAX_FRAME is below 2^24 + 1, and so is what was just compared with it.
     out[start..start + 4].copy_from_slice(&(length as u32).to_be_bytes());
-    let word = (header as u32) | u32::from(form == HeaderForm::Binary) << 24;
-    out[start + 4..start + PREFIX].copy_from_slice(&word.to_be_bytes());
+    let mut word = (header as u32).to_be_bytes();
+    word[0] = u8::from(form == HeaderForm::Binary);
+    out[start + 4..start + PREFIX].copy_from_slice(&word);
     Ok(())
 }
 

@@ -111,6 +111,68 @@ fn a_frame_that_nobody_would_read_is_not_written() {
     assert_eq!(&out[..], b"before");
 }
 
+#[test]
+fn frames_that_are_written_one_after_the_other_into_one_buffer_are_all_read() {
+    let mut out = BytesMut::new();
+    let mut expected = Vec::new();
+    for (form, header, body) in [
+        (HeaderForm::Json, &b"{}"[..], &b"first"[..]),
+        (HeaderForm::Binary, b"a longer header than the one before", b""),
+        (HeaderForm::Json, b"{\"code\":1}", b"third"),
+    ] {
+        write_head(form, body.len(), &mut out, |out| out.extend_from_slice(header)).unwrap();
+        out.extend_from_slice(body);
+        expected.push(Frame { form, header: Bytes::from_static(header), body: Bytes::from_static(body) });
+    }
+    assert_eq!(feed(&mut Intake::default(), &out, 1_000).unwrap(), expected);
+}
+
+#[test]
+fn the_longest_frame_that_may_be_is_written_and_read_and_one_byte_more_is_not() {
+    let header = b"{}";
+    let body = MAX_FRAME - PREFIX - header.len();
+    let bytes = frame(HeaderForm::Json, header, &vec![7; body]);
+    assert_eq!(bytes.len(), MAX_FRAME);
+    let frames = feed(&mut Intake::default(), &bytes, MAX_FRAME).unwrap();
+    assert_eq!((frames.len(), frames[0].body.len()), (1, body));
+    let longer = write_head(HeaderForm::Json, body + 1, &mut BytesMut::new(), |out| out.extend_from_slice(header));
+    assert_eq!(longer, Err(FrameError::TooLong { length: MAX_FRAME as u64 - 3 }));
+}
+
+#[test]
+fn a_frame_that_fits_the_block_is_awaited_in_it() {
+    for whole in [20, BLOCK] {
+        let mut intake = Intake::default();
+        let block = intake.room().as_ptr();
+        let bytes = frame(HeaderForm::Json, b"{}", &vec![1; whole - PREFIX - 2]);
+        assert_eq!(feed(&mut intake, &bytes[..whole - 1], BLOCK).unwrap(), []);
+        assert_eq!(intake.room().as_ptr(), block, "nothing was moved for a frame of {whole} bytes");
+        assert_eq!(feed(&mut intake, &bytes[whole - 1..], BLOCK).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_peer_is_said_with_what_to_do_about_it() {
+    for (error, text) in [
+        (
+            FrameError::TooLong { length: 1_347_703_880 },
+            "a frame of 1347703880 bytes; at most 16777216 are allowed: is this the remoting port of a name server, \
+             broker or proxy?",
+        ),
+        (FrameError::TooShort { length: 3 }, "a frame of 3 bytes, which is less than its own prefix"),
+        (FrameError::HeaderTooLong { header: 6, length: 9 }, "a header of 6 bytes in a frame of 9 bytes"),
+        (FrameError::UnknownForm(7), "a header in an unknown form (7)"),
+        (FrameError::Tls, "the server answers with TLS: write `https://host:port` as the name server"),
+        (FrameError::Http, "the server answers in HTTP: is this the remoting port (9876 for a name server)?"),
+        (
+            FrameError::Truncated { have: 5, need: 8 },
+            "the connection ended within a frame, after 5 of at least 8 bytes",
+        ),
+    ] {
+        assert_eq!(error.to_string(), text);
+    }
+}
+
 proptest! {
     #[test]
     fn frames_come_out_as_they_went_in_however_they_are_cut(

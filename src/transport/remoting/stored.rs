@@ -346,7 +346,7 @@ fn is_ascii(text: &[u8]) -> bool {
     let seen = words.iter().fold(0, |seen, word| seen | u64::from_ne_bytes(*word));
     let last = match text.last_chunk::<8>() {
         Some(last) => u64::from_ne_bytes(*last),
-        None => rest.iter().fold(0, |seen, byte| seen << 8 | u64::from(*byte)),
+        None => rest.iter().fold(0, |seen, byte| seen | u64::from(*byte)),
     };
     (seen | last) & 0x8080_8080_8080_8080 == 0
 }

@@ -154,6 +154,8 @@ mod tests {
                 "User:u has no permission to access Topic:t from 127.0.0.1, no matched policies.",
                 ErrorKind::PermissionDenied,
             ),
+            ("User:u has no permission to access Topic:t", ErrorKind::PermissionDenied),
+            ("User:u: no matched policies.", ErrorKind::PermissionDenied),
         ] {
             assert_eq!(kind_of(NO_PERMISSION, text), kind, "a broker: {text}");
             assert_eq!(kind_of(SYSTEM_ERROR, text), kind, "a proxy: {text}");

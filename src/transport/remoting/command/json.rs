@@ -356,7 +356,7 @@ impl<'a> Reader<'a> {
     fn hex4(&mut self) -> Result<u32, JsonError> {
         let digits = self.text.as_bytes().get(self.at..self.at + 4);
         let value = digits.and_then(|digits| {
-            digits.iter().try_fold(0, |sum, digit| Some(sum << 4 | char::from(*digit).to_digit(16)?))
+            digits.iter().try_fold(0, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?))
         });
         let value = value.ok_or_else(|| self.error("four hexadecimal digits are missing"))?;
         self.at += 4;

@@ -32,13 +32,21 @@ fn numbers_come_as_text_and_text_as_numbers() {
     assert_eq!(read("42").as_text().unwrap(), "42");
     assert_eq!(read("9223372036854775807").as_number::<i64>(), Some(i64::MAX), "not by way of a double");
     assert_eq!(read("1e3").as_number::<i64>(), None);
+    for number in ["-0.5", "12.25E+10", "2e-3", "1e3"] {
+        assert_eq!(read(number).as_text().unwrap(), number, "kept as it was written");
+    }
     assert_eq!(read(r#""TRUE""#).as_bool(), Some(true));
+    assert_eq!((read("true").as_text().unwrap(), read("false").as_text().unwrap()), ("true".into(), "false".into()));
+    assert_eq!((read("false").as_bool(), read("1").as_bool()), (Some(false), None));
     assert_eq!(read("[]").as_number::<i64>(), None);
 }
 
 #[test]
 fn escapes_are_undone() {
     assert_eq!(read(r#""a\n\"\\\/\u00e9\ud83d\ude00\ud83d""#).as_text().unwrap(), "a\n\"\\/é😀\u{fffd}");
+    // The ones of JSON, and those that fastjson adds.
+    assert_eq!(read(r#""\b\f\n\r\t \v\0\'""#).as_text().unwrap(), "\u{8}\u{c}\n\r\t \u{b}\0'");
+    assert_eq!(read(r#""\u0041\udc00\u0042""#).as_text().unwrap(), "A\u{fffd}B", "a half without its first");
     assert!(matches!(read(r#""plain""#), Json::Text(Cow::Borrowed("plain"))));
 }
 
@@ -65,8 +73,12 @@ fn what_is_not_json_is_told_with_its_place() {
 
 #[test]
 fn depth_and_number_of_values_are_bounded() {
-    let deep = "[".repeat(1_000_000);
-    assert!(Json::read(&deep).unwrap_err().to_string().contains("too deep"));
+    for deeper in ["[", "{", "{\"a\":", "[{\"a\":[{"] {
+        let deep = deeper.repeat(1_000_000);
+        assert!(Json::read(&deep).unwrap_err().to_string().contains("too deep"), "{deeper}");
+    }
+    let nested = |depth: usize| [&*"[".repeat(depth), "1", &*"]".repeat(depth)].concat();
+    assert!(Json::read(&nested(MAX_DEPTH)).is_ok() && Json::read(&nested(MAX_DEPTH + 1)).is_err());
     let wide = format!("[{}0]", "0,".repeat(MAX_VALUES));
     assert!(Json::read(&wide).unwrap_err().to_string().contains("too many"));
     let fits = format!("[{}0]", "0,".repeat(MAX_VALUES - 2));

@@ -8,6 +8,7 @@ use super::offset::{Boundary, Commit, CommittedRequest, MaxOffset, MinOffset, Of
 use super::pull::{PullAnswer, PullHeader, SUBSCRIPTION, SUSPEND};
 use super::route::{BrokerData, QueueData, RouteData, RouteRequest};
 use super::server::{QueueInfo, ResetOffset, RunningInfo, RunningInfoRequest, Status, StatusRequest};
+use super::topics::{AllTopicsRequest, SystemTopicsRequest, TopicList};
 use super::*;
 use crate::model::{Filter, MessageQueue};
 use crate::transport::remoting::frame::Intake;
@@ -110,6 +111,42 @@ fn headers_of_old_and_other_servers_are_read() {
 }
 
 #[test]
+fn every_language_comes_back_by_its_number_and_one_that_is_unknown_is_other() {
+    let names = [
+        "JAVA", "CPP", "DOTNET", "PYTHON", "DELPHI", "ERLANG", "RUBY", "OTHER", "HTTP", "GO", "PHP", "OMS", "RUST",
+        "NODE_JS", "OTHER", "OTHER",
+    ];
+    for (number, name) in names.into_iter().enumerate() {
+        let header = [0, 11, number as u8, 1, 0xdf, 0, 0, 0, 1, 0, 0, 0, 0];
+        assert_eq!(binary(&header).unwrap().language.name(), name, "{number} in the binary form");
+        for json in [format!("{number}"), format!("\"{number}\""), format!("\"{name}\"")] {
+            let command = decoded(&framed(&format!(r#"{{"code":1,"opaque":1,"language":{json}}}"#))).unwrap();
+            assert_eq!(command.language.name(), name, "{json} in JSON");
+        }
+    }
+}
+
+#[test]
+fn the_language_of_the_other_end_is_kept() {
+    for name in ["JAVA", "GO", "RUST"] {
+        let command = Command { language: Language::named(name), ..Command::bare(1, Kind::Request, 1) };
+        for form in [HeaderForm::Json, HeaderForm::Binary] {
+            assert_eq!(over_the_wire(&command, form).language.name(), name, "{form:?}");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_has_its_reason_and_the_number_of_its_request() {
+    let request = Command::bare(11, Kind::Request, 42);
+    for form in [HeaderForm::Json, HeaderForm::Binary] {
+        let refusal = over_the_wire(&request.refusal(code::NO_PERMISSION, "the topic is not readable"), form);
+        assert_eq!((refusal.code, refusal.kind, refusal.opaque), (16, Kind::Answer, 42));
+        assert_eq!(refusal.remark(), "the topic is not readable");
+    }
+}
+
+#[test]
 fn the_flag_tells_the_direction() {
     for (flag, kind) in [(0, Kind::Request), (1, Kind::Answer), (2, Kind::OneWay), (3, Kind::Answer)] {
         let command = decoded(&framed(&format!(r#"{{"code":1,"opaque":1,"flag":{flag}}}"#))).unwrap();
@@ -203,6 +240,10 @@ fn requests_and_answers_come_back() {
         comes_back(&SearchOffset { at: at.clone(), timestamp: 1_700_000_000_000, boundary });
     }
     comes_back(&OffsetAnswer(i64::MAX));
+    comes_back(&AllTopicsRequest);
+    comes_back(&SystemTopicsRequest);
+    comes_back(&TopicList(["T".into(), "%RETRY%G".into()].into()));
+    comes_back(&TopicList::default());
 }
 
 #[test]

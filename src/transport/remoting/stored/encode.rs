@@ -57,9 +57,9 @@ pub(crate) fn encode(message: &Storing<'_>, out: &mut impl BufMut) -> Result<(),
     let is_long = message.topic.len() > 127;
     let properties_len = length("properties", message.properties.len(), i16::MAX)?;
     let topic_len = length("topic", message.topic.len(), u16::MAX)?;
+    let body_len = length("body", message.body.len(), i32::MAX)?;
     let hosts = host_len(message.born_host) + host_len(message.store_host);
     let rest = 88 - 16 + hosts + usize::from(is_long) + 1 + message.topic.len() + 2 + message.properties.len();
-    let body_len = length("body", message.body.len(), i32::MAX - i32::try_from(rest).unwrap_or(i32::MAX))?;
     let size = length("message", message.body.len() + rest, i32::MAX)?;
     out.put_i32(size);
     out.put_u32(if is_long { MAGIC_V2 } else { MAGIC_V1 });
@@ -118,21 +118,16 @@ pub(crate) fn join_properties<'a>(properties: impl IntoIterator<Item = (&'a str,
     joined
 }
 
-fn length<T: TryFrom<usize> + TryInto<usize> + Copy>(
-    field: &'static str,
-    size: usize,
-    most: T,
-) -> Result<T, EncodeError> {
-    let most = most.try_into().unwrap_or(0);
-    let error = EncodeError { field, size, most };
-    if size > most { Err(error) } else { T::try_from(size).map_err(|_| error) }
+/// A length as it is written; `most` is the largest that this kind of number can say.
+fn length<T: TryFrom<usize> + TryInto<usize>>(field: &'static str, size: usize, most: T) -> Result<T, EncodeError> {
+    T::try_from(size).map_err(|_| EncodeError { field, size, most: most.try_into().unwrap_or(usize::MAX) })
 }
 
 fn sys_flag(message: &Storing<'_>) -> i32 {
-    let bit = |host: SocketAddr, bit| if host.is_ipv6() { bit } else { 0 };
-    message.sys_flag & !(flag::BORN_HOST_V6 | flag::STORE_HOST_V6)
-        | bit(message.born_host, flag::BORN_HOST_V6)
-        | bit(message.store_host, flag::STORE_HOST_V6)
+    let hosts = [(message.born_host, flag::BORN_HOST_V6), (message.store_host, flag::STORE_HOST_V6)];
+    hosts
+        .into_iter()
+        .fold(message.sys_flag, |flags, (host, bit)| if host.is_ipv6() { flags | bit } else { flags & !bit })
 }
 
 fn host_len(host: SocketAddr) -> usize {

@@ -349,6 +349,48 @@ fn r12_a_batch_that_cannot_be_split_is_delivered_whole() {
 }
 
 #[test]
+fn what_is_wrong_with_a_batch_is_said() {
+    let good = batch(&[(b"a", ""), (b"b", "k\u{1}v")]);
+    let reason =
+        |entries: &[u8]| match only(stored(&[Storing { sys_flag: BATCH, ..storing(5, entries, "") }])).corrupted() {
+            Some(Corruption::Malformed { reason }) => reason.to_string(),
+            other => panic!("{other:?}"),
+        };
+    let with = |at: usize, bytes: &[u8]| {
+        let mut changed = good.clone();
+        changed[at..at + bytes.len()].copy_from_slice(bytes);
+        changed
+    };
+    let size_of_first = 23;
+    for size in [-1, 0, 1, 21, good.len() as i32 + 1] {
+        let text = reason(&with(0, &size.to_be_bytes()));
+        assert_eq!(text, "a message of its batch has an impossible size", "{size}");
+    }
+    for few in 1..22 {
+        assert_eq!(reason(&good[..size_of_first + few]), "a message of its batch has an impossible size", "{few}");
+    }
+    assert_eq!(reason(&with(16, &[0xFF; 4])), "a body of its batch has no length");
+    for length in [2, 3, 4, 1_000, i32::MAX] {
+        let text = reason(&with(16, &length.to_be_bytes()));
+        assert_eq!(text, "a body of its batch is longer than its message", "{length}");
+    }
+    for length in [1, 2, i16::MAX] {
+        let text = reason(&with(21, &length.to_be_bytes()));
+        assert_eq!(text, "the properties of a message of its batch are longer than it", "{length}");
+    }
+}
+
+#[test]
+fn only_what_is_a_batch_and_is_to_be_unwrapped_is_split() {
+    let entries = batch(&[(b"a", ""), (b"b", "")]);
+    for (sys_flag, count) in [(0, 1), (flag::INNER_BATCH, 1), (flag::NEED_UNWRAP, 1), (BATCH, 2)] {
+        let decoded = decoded(stored(&[Storing { sys_flag, ..storing(5, &entries, "") }]));
+        assert_eq!(decoded.messages.len(), count, "flags {sys_flag:#x}");
+        assert!(decoded.messages.iter().all(|message| message.corrupted().is_none()));
+    }
+}
+
+#[test]
 fn r12_a_batch_with_wrong_lengths_that_begins_before_the_offset_asked_for_does_not_vanish() {
     let entries = batch(&[(b"a", ""), (b"b", ""), (b"c", "")]);
     let mut bytes = stored(&[Storing { sys_flag: BATCH, ..storing(5, &entries, "") }, storing(8, b"d", "")]);
@@ -369,6 +411,13 @@ fn a_batch_of_more_messages_than_there_is_memory_for_is_not_split() {
     assert!(packed.len() < 10_000 && entries.len() < MIB, "they would fit by their size");
     let message = only(stored(&[Storing { sys_flag: BATCH | flag::COMPRESSED, ..storing(1, &packed, "") }]));
     assert!(matches!(message.corrupted(), Some(Corruption::Malformed { .. })), "{:?}", message.corrupted());
+    // As many as there is memory for are.
+    let fits = MIB / (22 + size_of::<Record>() + size_of::<Bytes>() + size_of::<Message>());
+    let split = |count| {
+        let packed = zlib(&encoded_entries(count));
+        decoded(stored(&[Storing { sys_flag: BATCH | flag::COMPRESSED, ..storing(1, &packed, "") }])).messages.len()
+    };
+    assert_eq!((split(fits), split(fits + 1)), (fits, 1));
     // Behind another that took its part, it waits for the next response.
     let some = zlib(&encoded_entries(4_000));
     let message = |offset, body| Storing { sys_flag: BATCH | flag::COMPRESSED, ..storing(offset, body, "") };
@@ -419,6 +468,19 @@ fn r12_a_message_whose_tag_cannot_be_read_is_not_filtered_out() {
 }
 
 #[test]
+fn text_is_told_from_ascii_as_the_standard_library_does() {
+    for length in 0..40 {
+        let plain = vec![b'a'; length];
+        assert!(is_ascii(&plain), "{length} bytes");
+        for (one, other) in (0..length).flat_map(|one| (0..length).map(move |other| (one, other))) {
+            let mut bytes = plain.clone();
+            (bytes[one], bytes[other]) = (0x80, 0x80);
+            assert!(!is_ascii(&bytes), "{one} and {other} of {length} bytes");
+        }
+    }
+}
+
+#[test]
 fn the_end_of_a_file_and_a_few_bytes_are_no_messages() {
     let first = stored(&[storing(1, b"a", "")]);
     let blank = |size: i32, rest: usize| [&size.to_be_bytes()[..], &hex("cbd43194"), &vec![9; rest]].concat();
@@ -432,6 +494,14 @@ fn the_end_of_a_file_and_a_few_bytes_are_no_messages() {
         assert_eq!(offsets(&[&[0xFF; 3][..few]]), [0; 0]);
     }
     assert_eq!(fails(&blank(7, 0)), StoredError::Size { at: 0, size: 7 });
+    // A size alone.
+    for few in 0..4 {
+        let alone = |size: i32| fails(&[&size.to_be_bytes()[..], &[0; 3][..few]].concat());
+        assert_eq!(alone(7), StoredError::Size { at: 0, size: 7 });
+        for size in [8, 91] {
+            assert_eq!(alone(size), StoredError::Truncated { at: 0, needed: size as usize, left: 4 + few });
+        }
+    }
 }
 
 #[test]
@@ -501,11 +571,15 @@ fn r12_a_message_with_wrong_lengths_inside_is_delivered_with_what_could_be_read(
     ] {
         let mut bytes = good.clone();
         bytes[at..at + value.len()].copy_from_slice(&value);
-        let decoded = decoded([&bytes[..], &stored(&[storing(2, b"next", "")])].concat());
-        assert_eq!(told(&decoded.messages), [(1, body), (2, b"next".as_ref())], "at {at}");
-        let [broken, next] = &decoded.messages[..] else { panic!("two") };
-        assert!(matches!(broken.corrupted(), Some(Corruption::Malformed { .. })), "at {at}");
-        assert_eq!((broken.property("a"), broken.id().len(), next.corrupted()), (property, 32, None), "at {at}");
+        let response = [&bytes[..], &stored(&[storing(2, b"next", "")])].concat();
+        let queue = queue();
+        for check_digest in [false, true] {
+            let decoded = read(&response, &Reading { check_digest, ..all(&queue) });
+            assert_eq!(told(&decoded.messages), [(1, body), (2, b"next".as_ref())], "at {at}");
+            let [broken, next] = &decoded.messages[..] else { panic!("two") };
+            assert!(matches!(broken.corrupted(), Some(Corruption::Malformed { .. })), "at {at}");
+            assert_eq!((broken.property("a"), broken.id().len(), next.corrupted()), (property, 32, None), "at {at}");
+        }
     }
 }
 
@@ -519,6 +593,30 @@ fn properties_of_negative_length_are_none_and_bytes_behind_them_are_skipped() {
         (message.corrupted(), message.raw_properties(), message.properties().len()),
         (None, Some(b"".as_ref()), 0)
     );
+}
+
+#[test]
+fn the_messages_of_a_batch_weigh_what_they_hold_each() {
+    let (small, large) = ([1; 10], [2; 3_000]);
+    let entries = batch(&[(&large, ""), (&small, "a\u{1}1\u{2}"), (&small, "")]);
+    for sys_flag in [BATCH, BATCH | flag::COMPRESSED] {
+        let body = if sys_flag == BATCH { entries.clone() } else { zlib(&entries) };
+        let decoded = decoded(stored(&[Storing { sys_flag, ..storing(1, &body, "") }]));
+        let own = size_of::<Record>() + size_of::<Bytes>() + size_of::<Message>();
+        let weights: Vec<_> = decoded.messages[..2].iter().map(|message| message.weight() - own).collect();
+        // The last bears what is left: the head of the batch, and what it was unpacked from.
+        assert_eq!(weights, [22 + 3_000, 22 + 10 + 4], "flags {sys_flag:#x}");
+    }
+}
+
+#[test]
+fn room_is_made_for_as_many_messages_as_are_likely() {
+    let count = |messages: usize| {
+        let all = (0..messages as u64).map(|at| storing(at, b"0123456789", ""));
+        layout::likely_count(&stored(&all.collect::<Vec<_>>()))
+    };
+    assert_eq!((count(0), count(1), count(10), count(64), count(1_000)), (1, 1, 10, 64, 64));
+    assert_eq!(layout::likely_count(&[0xFF; 910]), 10, "as if they were the shortest there are");
 }
 
 #[test]
@@ -598,6 +696,41 @@ fn what_system_properties_say_is_in_fields() {
         (None, None, None)
     );
     assert_eq!((nonsense.dead_letter_origin(), nonsense.tag(), nonsense.keys().len()), (None, None, 0));
+}
+
+#[test]
+fn the_bits_of_ipv6_hosts_are_those_of_the_hosts_whatever_they_were_before() {
+    let both = flag::BORN_HOST_V6 | flag::STORE_HOST_V6;
+    for (born, store, bits) in [
+        ("1.2.3.4:5", "1.2.3.4:5", 0),
+        ("[::1]:1", "1.2.3.4:5", flag::BORN_HOST_V6),
+        ("1.2.3.4:5", "[::1]:1", flag::STORE_HOST_V6),
+        ("[::1]:1", "[::1]:1", both),
+    ] {
+        for before in [0, flag::BORN_HOST_V6, flag::STORE_HOST_V6, both] {
+            let hosts = Storing { born_host: host(born), store_host: host(store), ..storing(1, b"", "") };
+            let bytes = stored(&[Storing { sys_flag: before | 0x700, ..hosts }]);
+            assert_eq!(
+                i32::from_be_bytes(bytes[36..40].try_into().unwrap()),
+                bits | 0x700,
+                "{born} {store} {before:#x}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_a_length_can_just_say_is_stored() {
+    let (topic, properties) = ("t".repeat(65_535), format!("a\u{1}{}\u{2}", "p".repeat(32_764)));
+    let message = only(stored(&[Storing { topic: &topic, ..storing(1, b"body", &properties) }]));
+    assert_eq!((message.property("a").map(str::len), &message.body()[..]), (Some(32_764), b"body".as_ref()));
+    let entries = batch(&[(b"a", &properties)]);
+    let read: Vec<_> = entries_of(&entries).map(|entry| entry.properties.len()).collect();
+    assert_eq!(read, [32_767]);
+}
+
+fn entries_of(batch: &[u8]) -> impl Iterator<Item = Entry> {
+    entries(batch).map(Result::unwrap)
 }
 
 #[test]
