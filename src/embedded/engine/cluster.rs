@@ -232,3 +232,7 @@ impl Engine {
         offset
     }
 }
+
+#[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod tests;

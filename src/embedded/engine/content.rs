@@ -104,3 +104,43 @@ impl Record {
         self.content.size()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::engine::tests::made;
+
+    fn rich() -> Content {
+        Content {
+            keys: vec!["k1".into(), "key2".into()],
+            properties: [("region".to_owned(), "EU".to_owned()), ("n".to_owned(), "12345".to_owned())].into(),
+            hidden: [("WAIT".to_owned(), "false".to_owned())].into(),
+            ..made("01ABCD", "paid", None)
+        }
+    }
+
+    #[test]
+    fn a_message_takes_on_the_wire_what_its_parts_take() {
+        // 91 bytes without anything in it; the body; the id; the tag.
+        let plain = 91 + 4 + 6 + 4;
+        assert_eq!(Content { keys: vec![], properties: [].into(), hidden: [].into(), ..rich() }.wire_size(), plain);
+        // A separator behind each key; two with each property.
+        let pairs = (6 + 2 + 2) + (1 + 5 + 2) + (4 + 5 + 2);
+        assert_eq!(rich().wire_size(), plain + (2 + 1) + (4 + 1) + pairs);
+    }
+
+    #[test]
+    fn a_message_takes_in_memory_its_body_and_its_properties_and_some_more() {
+        let record = Record::fresh(Arc::new(rich()));
+        assert_eq!(record.size(), 256 + 4 + (6 + 2 + 48) + (1 + 5 + 48));
+    }
+
+    #[test]
+    fn copies_of_a_message_count_their_attempts() {
+        let first = Record::fresh(Arc::new(Content { stored_at: 17, ..rich() }));
+        let again = first.again(true).again(true).again(false);
+        assert_eq!((first.attempt(), again.attempt(), first.stored_at), (1, 3, 17));
+        let dead = again.dead();
+        assert_eq!((dead.attempt(), dead.dead_letter, again.dead_letter), (2, true, false));
+    }
+}

@@ -267,6 +267,89 @@ mod tests {
     }
 
     #[test]
+    fn pops_of_one_millisecond_are_told_apart() {
+        let (log, mut queue) = (log(1), FifoQueue::default());
+        pop(&mut queue, &log, 7, 1, Some("a"));
+        let first = queue.popped_at();
+        assert_eq!(pop(&mut queue, &log, 7, 1, Some("a")), [(0, 1)]);
+        assert!(queue.popped_at() > first);
+        assert!(!queue.ack(0, first) && !queue.change(0, first, 9, false), "it is a handle of the first answer");
+        assert!(queue.ack(0, queue.popped_at()));
+    }
+
+    #[test]
+    fn what_was_acked_behind_a_smaller_pop_comes_again_too() {
+        let (log, mut queue) = (log(3), FifoQueue::default());
+        pop(&mut queue, &log, 0, 3, None);
+        assert!(queue.ack(2, queue.popped_at()));
+        assert_eq!(pop(&mut queue, &log, 10, 2, None), [(0, 2), (1, 2)]);
+        let popped_at = queue.popped_at();
+        assert!(queue.ack(0, popped_at) && queue.ack(1, popped_at));
+        assert_eq!(pop(&mut queue, &log, 20, 3, None), [(2, 2)]);
+    }
+
+    #[test]
+    fn a_smaller_replay_is_not_blocked_by_what_it_left_out() {
+        let (log, mut queue) = (log(2), FifoQueue::default());
+        pop(&mut queue, &log, 0, 2, Some("a"));
+        assert_eq!(pop(&mut queue, &log, 5, 1, Some("a")), [(0, 1)]);
+        assert!(queue.ack(0, queue.popped_at()));
+        assert_eq!(pop(&mut queue, &log, 6, 1, None), [(1, 2)]);
+    }
+
+    /// A pop of `max` messages at 0, whose leases of 10 ms a proxy renews.
+    fn renewed(queue: &mut FifoQueue, log: &QueueLog, max: usize) -> Millis {
+        let filter = FilterProgram::All;
+        let renewer = Some(Renewer::new(1, "client".into(), 0));
+        let request =
+            OrderedPop { now: 0, invisible: 10, max, attempt_id: Some("a"), filter: &filter, old: false, renewer };
+        assert_eq!(queue.pop(log, &request).len(), max);
+        queue.popped_at()
+    }
+
+    #[test]
+    fn what_a_proxy_renews_is_blocked_a_minute_longer_and_only_when_its_time_is_over() {
+        let (log, mut queue) = (log(3), FifoQueue::default());
+        let popped_at = renewed(&mut queue, &log, 3);
+        assert!(queue.ack(0, popped_at) && queue.change(1, popped_at, 4, false));
+        assert!(queue.renew(9));
+        assert_eq!(queue.blocked_until(), Some(10), "not over yet");
+        assert!(queue.renew(10));
+        assert_eq!((queue.blocked_until(), queue.in_flight(10)), (Some(60_010), 2));
+        assert!(queue.change(2, popped_at, 20, false), "a change ends the renewal");
+        assert!(!queue.renew(20));
+        assert_eq!((queue.blocked_until(), queue.in_flight(20), queue.in_flight(19)), (Some(20), 0, 2));
+    }
+
+    #[test]
+    fn only_what_is_held_now_is_renewed_by_somebody() {
+        let (log, mut queue) = (log(3), FifoQueue::default());
+        let first = renewed(&mut queue, &log, 3);
+        let by =
+            |queue: &FifoQueue, offset, popped_at| queue.renewed_by(offset, popped_at).map(|renewer| renewer.proxy);
+        assert_eq!([0, 1, 2, 3].map(|offset| by(&queue, offset, first)), [Some(1), Some(1), Some(1), None]);
+        assert!(queue.ack(1, first));
+        assert_eq!([0, 1, 2].map(|offset| by(&queue, offset, first)), [Some(1), None, Some(1)]);
+        assert_eq!(by(&queue, 0, first + 1), None, "a handle of another pop");
+        // A replay that takes less lets go of what it leaves out.
+        pop(&mut queue, &log, 5, 1, Some("a"));
+        let second = queue.popped_at();
+        assert_eq!([0, 1, 2].map(|offset| by(&queue, offset, second)), [None; 3]);
+        assert_eq!(by(&queue, 0, first), None);
+    }
+
+    #[test]
+    fn what_is_cut_short_is_what_matches_and_is_not_acked() {
+        let (log, mut queue) = (log(3), FifoQueue::default());
+        let popped_at = renewed(&mut queue, &log, 3);
+        assert!(queue.ack(1, popped_at));
+        assert_eq!((queue.cut(5, |renewer| renewer.is_none()), queue.blocked_until()), (0, Some(10)));
+        assert_eq!((queue.cut(5, |renewer| renewer.is_some()), queue.blocked_until()), (2, Some(5)));
+        assert_eq!((queue.end_all(7), queue.blocked_until()), (2, Some(5)), "no later than it was");
+        assert!(queue.was_ended(popped_at) && !queue.was_ended(popped_at + 1));
+    }
+
+    #[test]
     fn a_nack_moves_the_end_of_the_block_and_a_suspension_costs_no_attempt() {
         let (log, mut queue) = (log(1), FifoQueue::default());
         pop(&mut queue, &log, 0, 1, None);

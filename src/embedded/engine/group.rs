@@ -125,7 +125,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embedded::engine::tests::content;
+    use crate::embedded::engine::tests::{content, tagged};
 
     fn log(messages: usize) -> QueueLog {
         let mut log = QueueLog::new(usize::MAX);
@@ -180,5 +180,34 @@ mod tests {
         let found = (0..5).flat_map(|_| ids(&progress.take(&logs, false, &FilterProgram::All, 1))).collect::<Vec<_>>();
         assert!(found.contains(&"retry".to_owned()), "{found:?}");
         assert_eq!(progress.waiting(&logs, false, None), 96);
+    }
+
+    #[test]
+    fn a_pop_looks_into_every_queue_whoevers_turn_it_is() {
+        let mut progress = Progress::new(3, usize::MAX);
+        let mut logs = [log(0), log(0), log(0)];
+        for round in 0..10 {
+            for log in &mut logs {
+                log.append(Record::fresh(content("m")));
+            }
+            let mut queues: Vec<_> =
+                progress.take(&logs, false, &FilterProgram::All, 32).iter().map(|taken| taken.queue).collect();
+            queues.sort_unstable();
+            assert_eq!(queues, [0, 1, 2], "round {round}");
+        }
+    }
+
+    #[test]
+    fn retries_are_no_more_than_were_asked_for_and_only_those_that_match() {
+        let mut progress = Progress::new(1, usize::MAX);
+        for (id, tag) in [("a", "x"), ("b", "y"), ("c", "x"), ("d", "x")] {
+            progress.retry.append(Record::fresh(tagged(id, tag)));
+        }
+        let filter = FilterProgram::tags("x");
+        let mut take = |max| ids(&progress.take(&[log(0)], false, &filter, max));
+        assert_eq!(
+            (take(0), take(1), take(1), take(9)),
+            (vec![], ["a"].map(str::to_owned).into(), ["c"].map(str::to_owned).into(), ["d"].map(str::to_owned).into())
+        );
     }
 }

@@ -26,6 +26,7 @@ pub(crate) struct Handle<'a> {
     pub(crate) broker: &'a str,
     pub(crate) queue: u32,
     pub(crate) offset: u64,
+    /// 0 in a handle of an ordered pop, and no lease has that number.
     pub(crate) lease: u64,
 }
 
@@ -84,6 +85,26 @@ mod tests {
         fn any_text_is_read_or_refused_without_a_panic(text in ".{0,60}") {
             let _ = Handle::parse(&text);
         }
+    }
+
+    #[test]
+    fn no_lease_makes_a_handle_look_like_one_of_an_ordered_pop() {
+        let at = |lease| Handle {
+            popped_at: 7,
+            invisible: 8,
+            ordered: false,
+            source: Source::Retry,
+            broker: "broker-a",
+            queue: 3,
+            offset: 5,
+            lease,
+        };
+        for lease in 1..10_000 {
+            assert_eq!(Handle::parse(&at(lease).to_string()), Some(at(lease)));
+        }
+        assert_eq!(at(12).to_string(), "5 7 8 4 1 broker-a 3 5 12");
+        assert_eq!(Handle { ordered: true, source: Source::Topic, ..at(0) }.to_string(), "5 7 8 999 0 broker-a 3 5 0");
+        assert_eq!(Handle::parse("5 7 8 4 2 broker-a 3 5 12"), Some(at(12)), "Apache's second kind of retry topic");
     }
 
     #[test]

@@ -78,6 +78,27 @@ mod tests {
         assert!(log.get(0).is_none() && log.get(3).is_none());
         assert_eq!(&*log.get(2).unwrap().content.id, "c");
         assert_eq!(log.iter().map(|(offset, _)| offset).collect::<Vec<_>>(), [1, 2]);
+        for (offset, id) in [(3, "d"), (4, "e")] {
+            assert_eq!(log.append(Record::fresh(content(id))), offset);
+            assert_eq!((log.min(), log.next()), (offset - 1, offset + 1));
+        }
+    }
+
+    #[test]
+    fn what_expired_makes_room_for_what_comes() {
+        let size = Record::fresh(content("x")).size();
+        let mut log = QueueLog::new(3 * size);
+        for id in ["a", "b", "c"] {
+            log.append(Record::fresh(content(id)));
+        }
+        assert_eq!((log.expire_below(2), log.min()), (2, 2));
+        assert_eq!((log.expire_below(2), log.expire_below(0)), (0, 0), "they are gone already");
+        log.append(Record::fresh(content("d")));
+        log.append(Record::fresh(content("e")));
+        assert_eq!((log.min(), log.next()), (2, 5), "three fit");
+        log.append(Record::fresh(content("f")));
+        assert_eq!((log.min(), log.next()), (3, 6), "and no more");
+        assert_eq!((log.expire_below(100), log.min(), log.next()), (3, 6, 6), "the end stays where it is");
     }
 
     #[test]

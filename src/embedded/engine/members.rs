@@ -212,6 +212,8 @@ mod tests {
         let mut members = Members::default();
         members.heartbeat(1, member("a", 0), data("g", &[("t", 1)]));
         assert_eq!(told(&members.heartbeat(1, member("a", 0), data("g", &[("t", 1), ("u", 1)]))), [1]);
+        assert_eq!(told(&members.heartbeat(1, member("a", 0), data("g", &[("u", 1)]))), [1], "one went");
+        assert_eq!(told(&members.heartbeat(1, member("a", 0), data("g", &[("t", 1)]))), [1], "one went, one came");
         members.heartbeat(2, member("b", 0), data("g", &[("v", 1)]));
         let topics: Vec<_> = members.group("g").unwrap().subscriptions.keys().cloned().collect();
         assert_eq!(topics, ["v".into()]);
@@ -227,6 +229,7 @@ mod tests {
             data
         };
         assert!(members.heartbeat(1, member("a", 0), with("old", 4)).is_empty());
+        assert!(members.heartbeat(1, member("a", 0), with("same", 5)).is_empty());
         assert_eq!(members.group("g").unwrap().subscriptions["t"].filter.expression(), "*");
         assert!(members.heartbeat(1, member("a", 0), with("new", 6)).is_empty());
         assert_eq!(members.group("g").unwrap().subscriptions["t"].filter.expression(), "new");

@@ -286,7 +286,10 @@ mod tests {
             assert_eq!(engine.offset_at("t", 0, 0, time, TimeBound::Lower), lower, "from {time}");
             assert_eq!(engine.offset_at("t", 0, 0, time, TimeBound::Upper), upper, "until {time}");
         }
-        engine.expire("t", 0, 0, 2);
+        assert_eq!((engine.earliest_stored("t", 0, 0), engine.last_stored("t", 0, 0)), (Some(100), Some(300)));
+        assert_eq!((engine.earliest_stored("t", 0, 9), engine.last_stored("t", 0, 9)), (None, None));
+        assert_eq!(engine.expire("t", 0, 0, 2), Some(2));
+        assert_eq!((engine.expire("t", 0, 0, 2), engine.expire("t", 0, 9, 2)), (Some(0), None));
         assert_eq!(engine.offset_at("t", 0, 0, 0, TimeBound::Lower), 2);
         assert_eq!(engine.earliest_stored("t", 0, 0), Some(200));
         assert_eq!(engine.offset_at("t", 0, 9, 0, TimeBound::Lower), 0, "an unknown queue is no error");
@@ -298,10 +301,13 @@ mod tests {
         engine.create_group("g", Default::default());
         engine.commit("g", "t", 0, 0, 3).unwrap();
         engine.reset_offset("g", "t", 0, 0, 1);
+        engine.create_topic("u", 1, crate::embedded::engine::TopicType::Normal);
+        engine.commit("g", "u", 0, 0, 7).unwrap();
         engine.delete_topic("t");
         assert_eq!(engine.commit("g", "t", 0, 0, 3), Err(Refusal::TopicNotFound("t".into())));
         engine.create_topic("t", 1, crate::embedded::engine::TopicType::Normal);
         assert_eq!((engine.bounds("t", 0, 0), query(&engine, false)), (Some((0, 0)), None));
+        assert_eq!(engine.committed("g", "u", 0, 0), Some(7), "another topic keeps its offsets");
     }
 
     #[test]
@@ -313,6 +319,11 @@ mod tests {
         let seen: Vec<_> = progress.iter().map(|queue| (queue.queue, queue.max, queue.committed)).collect();
         assert_eq!(seen, [(0, 2, Some(1)), (1, 2, None)]);
         assert_eq!((progress[0].last_stored, progress[1].last_stored), (Some(0), None));
+        assert_eq!(progress[0].pulled, None);
+        engine.offsets.note_pull("g", "t", 0, 0, 2);
+        let pulled: Vec<_> = engine.progress_of("g", "t", 0).iter().map(|queue| queue.pulled).collect();
+        assert_eq!(pulled, [Some(2), None]);
+        assert!(engine.progress_of("g", "nowhere", 0).is_empty() && engine.progress_of("g", "t", 9).is_empty());
         assert_eq!(engine.committed_topics("g", 0), ["t".into()]);
         assert!(engine.committed_topics("g", 1).is_empty() && engine.committed_topics("h", 0).is_empty());
     }

@@ -177,3 +177,7 @@ struct Origin<'a> {
 fn renewer(request: &PopRequest<'_>, now: Millis) -> Option<Renewer> {
     request.renewed_by.as_ref().map(|(proxy, client)| Renewer::new(*proxy, Arc::clone(client), now))
 }
+
+#[cfg(test)]
+#[path = "pop_tests.rs"]
+mod tests;

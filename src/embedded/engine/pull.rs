@@ -216,6 +216,44 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_of_exactly_256_kib_is_whole() {
+        for (over, expected) in [(0, vec![0, 1]), (1, vec![0])] {
+            let mut engine = filled(1, []);
+            let head = made("m", "", None).wire_size() - 4;
+            for length in [(100 << 10) - head, (156 << 10) - head + over] {
+                let content = Content { body: Bytes::from(vec![0; length]), ..made("m", "", None) };
+                engine.append("t", content, 0).unwrap();
+            }
+            assert_eq!(offsets(&ask(&mut engine, 0, &FilterProgram::All, 32)), expected, "{over} over");
+        }
+    }
+
+    #[test]
+    fn each_status_has_the_name_that_a_remoting_client_is_told() {
+        use PullStatus::{BeyondEmpty, Found, NoMatched, NoMessage, OverflowBadly, OverflowOne, Reset, TooSmall};
+        for (status, name) in [
+            (Found, "FOUND"),
+            (NoMatched, "NO_MATCHED_MESSAGE"),
+            (OverflowOne, "OFFSET_OVERFLOW_ONE"),
+            (OverflowBadly, "OFFSET_OVERFLOW_BADLY"),
+            (TooSmall, "OFFSET_TOO_SMALL"),
+            (NoMessage, "NO_MESSAGE_IN_QUEUE"),
+            (BeyondEmpty, "NO_MESSAGE_IN_QUEUE"),
+            (Reset, "OFFSET_RESET"),
+        ] {
+            assert_eq!(status.name(), name);
+        }
+    }
+
+    #[test]
+    fn a_pull_is_noted_and_what_it_gave_is_counted() {
+        let mut engine = filled(1, ["a"; 5]);
+        ask(&mut engine, 0, &FilterProgram::All, 3);
+        ask(&mut engine, 3, &FilterProgram::All, 3);
+        assert_eq!((engine.counters.pulled, engine.progress_of("g", "t", 0)[0].pulled), (5, Some(5)));
+    }
+
+    #[test]
     fn what_a_filter_leaves_out_is_passed_over_also_at_the_end() {
         let mut engine = filled(1, ["a", "b", "b", "a", "b"]);
         let paid = FilterProgram::tag_codes("a");

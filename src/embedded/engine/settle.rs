@@ -116,7 +116,7 @@ impl Engine {
         let changed = fifo.is_some_and(|fifo| fifo.change(handle.offset, handle.popped_at, visible_at, change.suspend));
         if !changed {
             // Live on 5.5.0: the answer is OK, and the handle in it has expired.
-            return Handle { popped_at: 0, invisible: 0, ..handle.clone() }.to_string();
+            return Handle { invisible: 0, ..handle.clone() }.to_string();
         }
         self.reorder(claim.group, claim.topic, broker, handle.queue as usize);
         let invisible = visible_at.saturating_sub(handle.popped_at);
@@ -126,7 +126,7 @@ impl Engine {
     /// Not idempotent: each call with a good handle puts one more copy into the dead-letter queue, as Apache does.
     pub(crate) fn dead_letter(&mut self, claim: &Claim<'_>, now: Millis) -> Result<(), Refusal> {
         let Valid { handle, broker } = self.validate(claim, now)?;
-        let record = match self.leases.get(handle.lease).filter(|_| !handle.ordered) {
+        let record = match self.leases.get(handle.lease) {
             Some(lease) => lease.record.clone(),
             None => self.stored(claim, &handle, broker).ok_or(Refusal::Abnormal)?,
         };
@@ -150,8 +150,7 @@ impl Engine {
             return Err(Refusal::Expired);
         }
         let broker = self.reachable(handle.broker, now)?;
-        let other_topic = |lease: &Lease| *lease.topic != *claim.topic;
-        let elsewhere = !handle.ordered && self.leases.get(handle.lease).is_some_and(other_topic);
+        let elsewhere = self.leases.get(handle.lease).is_some_and(|lease| *lease.topic != *claim.topic);
         if elsewhere || !self.place_exists(claim, &handle, broker) {
             return Err(Refusal::Abnormal);
         }
@@ -204,18 +203,16 @@ impl Engine {
 
     /// What a proxy renewed for a client that is gone becomes visible at `at`.
     pub(crate) fn release(&mut self, proxy: usize, client: Option<&str>, at: Millis) {
-        self.cut(at, |renewer| {
+        let is_its = |renewer: Option<&Renewer>| {
             renewer.is_some_and(|r| r.proxy == proxy && client.is_none_or(|client| *r.client == *client))
-        });
+        };
+        self.leases.cut(at, |lease| is_its(lease.renewer.as_ref()));
+        self.cut_ordered(|fifo| fifo.cut(at, is_its));
     }
 
     /// Ends every lease at `at`. Returns how many there were.
     pub(crate) fn expire_leases(&mut self, at: Millis) -> usize {
         self.leases.end_all(at) + self.cut_ordered(|fifo| fifo.end_all(at))
-    }
-
-    fn cut(&mut self, at: Millis, matches: impl Fn(Option<&Renewer>) -> bool) -> usize {
-        self.leases.cut(at, |lease| matches(lease.renewer.as_ref())) + self.cut_ordered(|fifo| fifo.cut(at, &matches))
     }
 
     fn cut_ordered(&mut self, cut: impl Fn(&mut FifoQueue) -> usize) -> usize {
@@ -229,3 +226,7 @@ impl Engine {
         count
     }
 }
+
+#[cfg(test)]
+#[path = "settle_tests.rs"]
+mod tests;

@@ -34,10 +34,15 @@ pub(crate) fn made(id: &str, tag: &str, message_group: Option<&str>) -> Content 
     }
 }
 
-const INVISIBLE: Millis = 30_000;
+pub(super) const INVISIBLE: Millis = 30_000;
 
-fn engine(queues: u32) -> Engine {
-    let config = EngineConfig { brokers: 1, queue_bytes: usize::MAX, route_expiry: 10_000, type_cache_delay: 0 };
+pub(super) fn engine(queues: u32) -> Engine {
+    cluster(1, queues)
+}
+
+/// A topic `t` with so many queues on each of so many brokers.
+pub(super) fn cluster(brokers: usize, queues: u32) -> Engine {
+    let config = EngineConfig { brokers, queue_bytes: usize::MAX, route_expiry: 10_000, type_cache_delay: 3_000 };
     let mut engine = Engine::new(config);
     engine.create_topic("t", queues, TopicType::Mixed);
     engine
@@ -53,38 +58,44 @@ pub(crate) fn filled<const N: usize>(queues: u32, tags: [&str; N]) -> Engine {
     engine
 }
 
-fn send(engine: &mut Engine, id: &str, now: Millis) {
+pub(super) fn send(engine: &mut Engine, id: &str, now: Millis) {
     engine.append("t", made(id, "", None), now).unwrap();
 }
 
-fn pop(engine: &mut Engine, group: &str, max: usize, now: Millis) -> Vec<Delivery> {
-    engine.advance(now);
-    let filter = FilterProgram::All;
-    let request = PopRequest {
+pub(super) fn request(group: &str, max: usize) -> PopRequest<'_> {
+    PopRequest {
         group,
         topic: "t",
         broker: 0,
-        filter: &filter,
+        filter: &FilterProgram::All,
         max,
         invisible: INVISIBLE,
         attempt_id: None,
         renewed_by: None,
-    };
-    match engine.pop(&request, now).unwrap() {
+    }
+}
+
+pub(super) fn pop(engine: &mut Engine, group: &str, max: usize, now: Millis) -> Vec<Delivery> {
+    popped(engine, &request(group, max), now)
+}
+
+pub(super) fn popped(engine: &mut Engine, request: &PopRequest<'_>, now: Millis) -> Vec<Delivery> {
+    engine.advance(now);
+    match engine.pop(request, now).unwrap() {
         Popped::Messages(messages) => messages,
         Popped::NoMatch | Popped::Empty => Vec::new(),
     }
 }
 
-fn claim(handle: &str) -> Claim<'_> {
+pub(super) fn claim(handle: &str) -> Claim<'_> {
     Claim { group: "g", topic: "t", handle, proxy: 0 }
 }
 
-fn change(invisible: Millis) -> Change {
+pub(super) fn change(invisible: Millis) -> Change {
     Change { invisible, suspend: false }
 }
 
-fn seen(messages: &[Delivery]) -> Vec<(&str, u32)> {
+pub(super) fn seen(messages: &[Delivery]) -> Vec<(&str, u32)> {
     messages.iter().map(|delivery| (&*delivery.record.content.id, delivery.record.attempt())).collect()
 }
 
@@ -188,22 +199,12 @@ fn after_the_last_attempt_a_message_is_in_the_dead_letter_queue() {
         let at = Millis::from(attempt) * INVISIBLE;
         assert_eq!(seen(&pop(&mut engine, "g", 1, at)), [("a", attempt)]);
     }
-    let filter = FilterProgram::All;
-    let mut request = PopRequest {
-        group: "g",
-        topic: "t",
-        broker: 0,
-        filter: &filter,
-        max: 32,
-        invisible: INVISIBLE,
-        attempt_id: None,
-        renewed_by: None,
-    };
     engine.advance(3 * INVISIBLE);
-    assert!(matches!(engine.pop(&request, 3 * INVISIBLE), Ok(Popped::NoMatch)), "the move consumes a receive");
-    request.topic = "%DLQ%g";
-    let Ok(Popped::Messages(dead)) = engine.pop(&request, 3 * INVISIBLE) else { panic!("the dead letter is there") };
+    let pop = engine.pop(&request("g", 32), 3 * INVISIBLE);
+    assert!(matches!(pop, Ok(Popped::NoMatch)), "the move consumes a receive");
+    let dead = popped(&mut engine, &PopRequest { topic: "%DLQ%g", ..request("g", 32) }, 3 * INVISIBLE);
     assert_eq!(seen(&dead), [("a", 2)]);
+    assert!(dead[0].record.dead_letter, "it says of itself what it is");
 }
 
 #[test]
@@ -221,21 +222,11 @@ fn r18_a_dead_letter_that_is_forwarded_twice_is_there_twice() {
 fn a_lease_a_proxy_renews_is_acked_with_its_first_handle_there_and_nowhere_else() {
     let mut engine = engine(1);
     send(&mut engine, "a", 0);
-    let filter = FilterProgram::All;
-    let request = PopRequest {
-        group: "g",
-        topic: "t",
-        broker: 0,
-        filter: &filter,
-        max: 1,
-        invisible: INVISIBLE,
-        attempt_id: None,
-        renewed_by: Some((1, "client".into())),
-    };
-    let Ok(Popped::Messages(held)) = engine.pop(&request, 0) else { panic!("a message is there") };
+    let held = popped(&mut engine, &PopRequest { renewed_by: Some((1, "client".into())), ..request("g", 1) }, 0);
     let now = INVISIBLE + 10_000;
     engine.advance(now);
     assert_eq!(engine.in_flight("g", "t", now), 1);
+    assert_eq!(engine.next_deadline(), Some(now + 60_000), "a minute longer");
     assert_eq!(engine.ack(&claim(&held[0].handle), now), Err(Refusal::Expired));
     assert_eq!(engine.ack(&Claim { proxy: 1, ..claim(&held[0].handle) }, now), Ok(()));
     assert_eq!(engine.in_flight("g", "t", now), 0);
@@ -245,25 +236,12 @@ fn a_lease_a_proxy_renews_is_acked_with_its_first_handle_there_and_nowhere_else(
 fn what_a_proxy_renewed_for_a_client_that_left_comes_back_soon() {
     let mut engine = engine(1);
     send(&mut engine, "a", 0);
-    let filter = FilterProgram::All;
-    let mut request = PopRequest {
-        group: "g",
-        topic: "t",
-        broker: 0,
-        filter: &filter,
-        max: 1,
-        invisible: INVISIBLE,
-        attempt_id: None,
-        renewed_by: Some((0, "gone".into())),
-    };
-    engine.pop(&request, 0).unwrap();
+    popped(&mut engine, &PopRequest { renewed_by: Some((0, "gone".into())), ..request("g", 1) }, 0);
     engine.release(0, Some("other"), 1_000);
     assert_eq!(engine.next_deadline(), Some(INVISIBLE));
     engine.release(0, Some("gone"), 1_000);
     assert_eq!(engine.next_deadline(), Some(1_000));
-    request.renewed_by = None;
-    engine.advance(1_000);
-    assert!(matches!(engine.pop(&request, 1_000), Ok(Popped::Messages(again)) if seen(&again) == [("a", 2)]));
+    assert_eq!(seen(&pop(&mut engine, "g", 1, 1_000)), [("a", 2)]);
 }
 
 #[test]
@@ -322,6 +300,7 @@ fn leases_that_were_made_to_expire_refuse_their_handles() {
         engine.create_group("g", GroupConfig { fifo, max_attempts: 9 });
         send(&mut engine, "a", 0);
         let held = pop(&mut engine, "g", 1, 0).remove(0).handle;
+        assert_eq!(engine.in_flight("g", "t", 0), 1);
         assert_eq!(engine.expire_leases(5), 1);
         assert_eq!(engine.next_deadline(), Some(5));
         engine.advance(5);

@@ -110,10 +110,32 @@ mod tests {
     }
 
     #[test]
+    fn the_hash_is_fnv_1a() {
+        for (text, hash) in [("", 0x811c_9dc5), ("a", 0xe40c_292c), ("foobar", 0xbf9c_f968)] {
+            assert_eq!(fnv1a(text), hash, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_type_has_its_name_and_takes_its_kind_and_mixed_takes_all() {
+        use ContentKind::{Delay, Fifo, Normal, Transaction};
+        for (kind, name, accepts) in [
+            (TopicType::Normal, "NORMAL", &[Normal][..]),
+            (TopicType::Fifo, "FIFO", &[Fifo]),
+            (TopicType::Delay, "DELAY", &[Delay]),
+            (TopicType::Transaction, "TRANSACTION", &[Transaction]),
+            (TopicType::Mixed, "MIXED", &[Normal, Fifo, Delay, Transaction]),
+        ] {
+            assert_eq!((kind.name(), kind.accepts()), (name, accepts));
+        }
+    }
+
+    #[test]
     fn a_message_group_stays_in_one_queue() {
         let topic = Topic::new("t".into(), TopicType::Fifo, 4, 2, 1024);
         let places: HashSet<_> = (0..100).map(|n| topic.queue_of(&format!("g{n}"), &[0, 1])).collect();
         assert_eq!(topic.queue_of("g", &[0, 1]), topic.queue_of("g", &[0, 1]));
         assert_eq!(places.len(), 8, "the groups are spread");
+        assert!(places.iter().all(|(broker, queue)| *broker < 2 && *queue < 4), "{places:?}");
     }
 }

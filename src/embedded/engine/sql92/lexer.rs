@@ -60,11 +60,10 @@ fn number(rest: &str) -> Result<(Token, usize), String> {
 }
 
 fn is_numeric(rest: &str, index: usize, character: char) -> bool {
-    let after_exponent = index > 0 && rest[..index].ends_with(['e', 'E']);
     match character {
-        '0'..='9' | '.' => true,
-        'e' | 'E' => index > 0,
-        '+' | '-' => index == 0 || after_exponent,
+        '0'..='9' | '.' | 'e' | 'E' => true,
+        // In front of the number or of its exponent.
+        '+' | '-' => index == 0 || rest[..index].ends_with(['e', 'E']),
         _ => false,
     }
 }

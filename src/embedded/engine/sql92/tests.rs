@@ -9,6 +9,8 @@ fn matches(expression: &str) -> bool {
         "region" => Some("EU"),
         "quote" => Some("it's"),
         "open" => Some("true"),
+        "closed" => Some("False"),
+        "_id" | "$id" => Some("1"),
         _ => None,
     })
 }
@@ -31,7 +33,11 @@ fn expressions_that_hold() {
         "quote = 'it''s'",
         "open = TRUE AND open",
         "TRUE",
+        "closed = FALSE AND NOT closed AND open <> closed",
+        "NOT (amount > 200 AND missing = 1)",
+        "_id = 1 AND $id = 1",
         "amount > -5",
+        "amount > 1e-3 AND amount < +1.2E+3",
         "region = 'US' AND missing = 1 OR amount != 1",
     ] {
         assert!(matches(expression), "{expression}");
@@ -48,8 +54,16 @@ fn expressions_that_do_not_hold() {
 
 #[test]
 fn a_missing_property_or_a_text_that_is_no_number_is_unknown_and_does_not_match() {
-    for expression in ["missing = 1", "missing <> 1", "NOT missing = 1", "region > 1", "NOT region > 1", "open > TRUE"]
-    {
+    for expression in [
+        "missing = 1",
+        "missing <> 1",
+        "NOT missing = 1",
+        "region > 1",
+        "NOT region > 1",
+        "open > TRUE",
+        "open >= TRUE",
+        "NOT region",
+    ] {
         assert!(!matches(expression), "{expression}");
     }
     assert!(matches("missing = 1 OR TRUE") && !matches("missing = 1 AND TRUE"));
@@ -76,6 +90,10 @@ fn what_is_no_expression_is_refused() {
     ] {
         assert!(Expression::parse(text).is_err(), "{text}");
     }
+    let nested = |depth: usize| format!("{}a = 1{}", "(".repeat(depth), ")".repeat(depth));
+    assert!(Expression::parse(&nested(63)).is_ok() && Expression::parse(&nested(64)).is_err());
+    let long = ["a = 1"; 200].join(" AND ");
+    assert!(Expression::parse(&long).is_ok(), "what stands side by side is not deep");
     let deep = format!("{}a = 1{}", "(".repeat(10_000), ")".repeat(10_000));
     assert!(Expression::parse(&deep).unwrap_err().contains("deeper"));
 }
