@@ -115,7 +115,8 @@ impl Progress {
     pub(crate) fn waiting(&self, logs: &[QueueLog], old: bool, fifo_at: Option<Millis>) -> u64 {
         let unread = |(queue, log): (usize, &QueueLog)| {
             let popped = fifo_at.map_or(self.popped[queue], |now| self.fifo[queue].next_offset(now));
-            log.next() - popped.unwrap_or_else(|| first_offset(log, old)).max(log.min())
+            // A reset may have sent the group beyond the end.
+            log.next().saturating_sub(popped.unwrap_or_else(|| first_offset(log, old)).max(log.min()))
         };
         let unread: u64 = logs.iter().enumerate().map(unread).sum();
         unread + self.retry.next() - self.retry_popped.max(self.retry.min())

@@ -100,6 +100,20 @@ fn an_ordered_queue_counts_what_is_held_and_what_waits_behind_it() {
 }
 
 #[test]
+fn a_group_that_was_sent_beyond_the_end_waits_for_nothing_until_the_end_has_come_there() {
+    for fifo in [false, true] {
+        let (mut engine, delivery) = held(fifo, 3);
+        engine.ack(&claim(&delivery.handle), 1).unwrap();
+        engine.reset_offset("g", "t", 0, 0, 5);
+        assert!(pop(&mut engine, "g", 32, 2).is_empty(), "ordered: {fifo}");
+        assert_eq!(engine.waiting("g", "t", 2), 0, "ordered: {fifo}");
+        (3..6).for_each(|number| send(&mut engine, &format!("m{number}"), 3));
+        assert_eq!(engine.waiting("g", "t", 3), 1, "ordered: {fifo}");
+        assert_eq!(seen(&pop(&mut engine, "g", 32, 3)), [("m5", 1)], "ordered: {fifo}");
+    }
+}
+
+#[test]
 fn a_group_that_has_never_read_an_old_topic_waits_for_its_last_message_only() {
     let mut engine = engine(2);
     (0..6).for_each(|number| send(&mut engine, &format!("m{number}"), 0));
