@@ -144,6 +144,10 @@ impl Engine {
         self.topics.remove(name);
         self.groups.values_mut().for_each(|group| drop(group.topics.remove(name)));
         self.offsets.forget_topic(name);
+        self.leases.forget_topic(name);
+        self.delayed.retain(|_, delayed| *delayed.topic != *name);
+        self.ordered.retain(|_, queue| *queue.topic != *name);
+        self.ordered_timers.retain(|(_, number)| self.ordered.contains_key(number));
     }
 
     /// Gives a topic more queues on each broker. `false`: there is no such topic.

@@ -1,7 +1,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::embedded::engine::tests::{cluster, engine, made};
+use crate::embedded::engine::tests::{INVISIBLE, claim, cluster, engine, made, pop, seen};
+use crate::embedded::engine::{Content, GroupConfig};
 
 fn away(name: &str) -> Refusal {
     Refusal::Unreachable(name.into())
@@ -111,6 +112,33 @@ fn the_types_of_topics_are_not_known_for_a_while_after_a_broker_started() {
         assert_eq!(engine.cached_type("t", now), known, "{now}");
     }
     assert_eq!(engine.topic("t"), Some((TopicType::Fifo, 1)), "the type itself is known all the time");
+}
+
+#[test]
+fn nothing_of_a_deleted_topic_comes_into_one_of_its_name() {
+    for fifo in [false, true] {
+        let mut engine = engine(4);
+        engine.create_topic("u", 1, TopicType::Normal);
+        engine.create_group("g", GroupConfig { fifo, max_attempts: 9 });
+        let late = |id: &str| Content { delivery_at: Some(INVISIBLE), ..made(id, "", None) };
+        for queue in 0..4 {
+            engine.append_at("t", (0, Some(queue)), made("old", "", None), 0).unwrap();
+            engine.append_at("t", (0, Some(queue)), late("old and late"), 0).unwrap();
+        }
+        engine.append("u", late("another's"), 0).unwrap();
+        let held = pop(&mut engine, "g", 32, 0);
+        assert_eq!((held.len(), engine.in_flight("g", "t", 0)), (4, 4), "ordered: {fifo}");
+
+        engine.delete_topic("t");
+        engine.create_topic("t", 1, TopicType::Normal);
+        assert_eq!((engine.in_flight("g", "t", 1), engine.next_deadline()), (0, Some(INVISIBLE)), "ordered: {fifo}");
+        engine.append("t", made("new", "", None), 1).unwrap();
+        assert_eq!(seen(&pop(&mut engine, "g", 32, 1)), [("new", 1)], "ordered: {fifo}");
+        assert_eq!(engine.expire_leases(INVISIBLE), 1, "ordered: {fifo}");
+        assert_eq!(seen(&pop(&mut engine, "g", 32, INVISIBLE)), [("new", 2)], "ordered: {fifo}");
+        assert!(engine.ack(&claim(&held[3].handle), 2).is_err(), "ordered: {fifo}");
+        assert_eq!((engine.messages("t").len(), engine.messages("u").len()), (1, 1), "ordered: {fifo}");
+    }
 }
 
 #[test]

@@ -74,6 +74,11 @@ impl Leases {
         }
     }
 
+    pub(crate) fn forget_topic(&mut self, topic: &str) {
+        self.held.retain(|_, lease| *lease.topic != *topic);
+        self.ends.retain(|(_, id)| self.held.contains_key(id));
+    }
+
     pub(crate) fn next_end(&self) -> Option<Millis> {
         self.ends.first().map(|(end, _)| *end)
     }

@@ -163,7 +163,8 @@ pub(crate) struct Engine {
     leases: Leases,
     offsets: Offsets,
     delayed: BTreeMap<(Millis, u64), Delayed>,
-    ordered: Vec<OrderedQueue>,
+    /// By the number of their timer.
+    ordered: BTreeMap<usize, OrderedQueue>,
     ordered_timers: BTreeSet<(Millis, usize)>,
     wakes: Vec<Wake>,
     sequence: u64,
@@ -183,7 +184,7 @@ impl Engine {
             leases: Leases::default(),
             offsets: Offsets::default(),
             delayed: BTreeMap::new(),
-            ordered: Vec::new(),
+            ordered: BTreeMap::new(),
             ordered_timers: BTreeSet::new(),
             wakes: Vec::new(),
             sequence: 0,
@@ -259,7 +260,7 @@ impl Engine {
     }
 
     fn unblock(&mut self, timer: usize, now: Millis) {
-        let OrderedQueue { group, topic, broker, queue } = self.ordered[timer].clone();
+        let Some(OrderedQueue { group, topic, broker, queue }) = self.ordered.get(&timer).cloned() else { return };
         let Some(progress) = progress(&mut self.groups, &group, &topic, broker) else { return };
         let fifo = &mut progress.fifo[queue];
         fifo.timer = None;
@@ -276,8 +277,9 @@ impl Engine {
         let fifo = &mut progress.fifo[queue];
         let number = fifo.number(|| {
             let (group, topic) = (Arc::clone(group), Arc::clone(topic));
-            self.ordered.push(OrderedQueue { group, topic, broker, queue });
-            self.ordered.len() - 1
+            let number = self.ordered.last_key_value().map_or(0, |(last, _)| last + 1);
+            self.ordered.insert(number, OrderedQueue { group, topic, broker, queue });
+            number
         });
         if let Some(at) = fifo.timer.take() {
             self.ordered_timers.remove(&(at, number));

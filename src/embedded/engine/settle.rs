@@ -217,8 +217,7 @@ impl Engine {
 
     fn cut_ordered(&mut self, cut: impl Fn(&mut FifoQueue) -> usize) -> usize {
         let mut count = 0;
-        for timer in 0..self.ordered.len() {
-            let super::OrderedQueue { group, topic, broker, queue } = self.ordered[timer].clone();
+        for super::OrderedQueue { group, topic, broker, queue } in self.ordered.values().cloned().collect::<Vec<_>>() {
             let progress = super::progress(&mut self.groups, &group, &topic, broker);
             count += progress.map_or(0, |progress| cut(&mut progress.fifo[queue]));
             self.set_ordered_timer(&group, &topic, broker, queue);
