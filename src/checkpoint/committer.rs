@@ -42,6 +42,8 @@ pub(crate) struct CommitterOptions {
     pub(crate) store: Option<Arc<dyn AnyStore>>,
     /// The brokers: a mirror when there is a store.
     pub(crate) target: Option<Arc<dyn CommitTarget>>,
+    /// Where a position has to be before what lies below it is handed out: [`CommitMode::AtMostOnce`].
+    pub(crate) before: Reach,
 }
 
 impl CommitterOptions {
@@ -54,6 +56,7 @@ impl CommitterOptions {
             save_timeout: Duration::from_secs(10),
             store: None,
             target: None,
+            before: Reach::Durable,
         }
     }
 }
@@ -149,13 +152,14 @@ impl Committer {
         self.durable(wanted).await.and(completed)
     }
 
-    /// Makes a position durable before what lies below it is handed out: [`CommitMode::AtMostOnce`].
+    /// Saves a position before what lies below it is handed out: [`CommitMode::AtMostOnce`].
     ///
     /// # Errors
     /// `Closed`: the queue was given up. Why it cannot be saved, or could not in time. Nothing may be handed out then.
     pub(crate) async fn commit_before(&self, queue: &QueueLedger, next: Offset) -> Result<()> {
         self.desk.want_before(queue, next)?;
-        self.durable(Checkpoint::from_iter([(queue.queue().clone(), next)])).await
+        let wanted = Checkpoint::from_iter([(queue.queue().clone(), next)]);
+        self.saved(wanted, self.options.before, self.options.save_timeout).await
     }
 
     async fn durable(&self, wanted: Checkpoint) -> Result<()> {

@@ -20,6 +20,7 @@ pub(crate) mod tracker;
 mod testing;
 
 pub(crate) use account::{QueueLedger, Standing};
+pub(crate) use book::Reach;
 pub(crate) use committer::{CommitTarget, Committer, CommitterOptions, Unfinished};
 pub use completion::{Completion, CompletionShares};
 pub use event::CheckpointEvent;

@@ -7,6 +7,12 @@ pub enum CommitMode {
     AtLeastOnce,
     /// Before messages are handed out: none is read twice, and those that were handed out but not processed are lost.
     /// Each batch waits for the save of its position. Completing does nothing.
+    ///
+    /// Within a group that shares its queues out, a position is saved at the broker too, also when there is a store, and a
+    /// queue begins at the larger of both. RocketMQ has no hand-over, though: while a queue moves, its old and its new
+    /// owner may both be given what was pulled last. Choose the queues by
+    /// [`share`](crate::PullConsumerBuilder::share) or [`assign`](crate::PullConsumerBuilder::assign) where even that must
+    /// not be.
     AtMostOnce,
     /// Only when the program says so, with a commit of a checkpoint.
     ///

@@ -145,13 +145,17 @@ impl PullConsumerBuilder {
     }
 
     /// Where positions are kept. Defaults to the brokers alone.
+    ///
+    /// When the consumer begins, a position in the store wins over what the broker has, which may have forgotten; but with
+    /// [`CommitMode::AtMostOnce`] in a group the larger of both counts, since another member may have gone further.
     pub fn checkpoints(mut self, store: impl CheckpointStore + 'static) -> Self {
         self.store = Some(Arc::new(store));
         self
     }
 
     /// Whether positions are also committed at the brokers when there is a store of its own, so that administrators see
-    /// them. Defaults to true.
+    /// them, and members that take a queue over go on from there. Defaults to true; needed by
+    /// [`CommitMode::AtMostOnce`] in a group.
     pub fn mirror_to_brokers(mut self, mirror: bool) -> Self {
         self.mirror = mirror;
         self
@@ -251,6 +255,7 @@ impl PullConsumerBuilder {
             Error::config("start_from", "", rule)
         })?;
         check_named(&start)?;
+        self.check_mirror()?;
         if let StartFrom::Checkpoint(checkpoint) = &start {
             let of_tests = checkpoint.iter().map(|(queue, _)| queue.topic()).filter(|topic| topics.wants(topic));
             checkpoint
@@ -270,7 +275,7 @@ impl PullConsumerBuilder {
             mode: self.mode,
             max_open: self.max_open_messages,
             drain: self.drain_timeout,
-            is_group: self.assigned.is_none() && self.share.is_none(),
+            is_group: self.is_group(),
             started: clock::wall(),
         };
         let share = self.share.map(|(index, of)| Share::new(index, of)).transpose()?;
@@ -348,6 +353,23 @@ impl PullConsumerBuilder {
             ));
         }
         Ok(())
+    }
+
+    /// Members that take a queue over go on from what its broker has.
+    fn check_mirror(&self) -> Result<()> {
+        let has_mirror = self.store.is_none() || self.mirror;
+        if has_mirror || !self.is_group() || self.mode != CommitMode::AtMostOnce {
+            return Ok(());
+        }
+        let rule = "at most once within a group, the brokers must have each position too: whoever takes a queue over goes \
+                    on from there, and would read again what this consumer was given; leave the mirror on, or choose the \
+                    queues by `share` or `assign`";
+        Err(Error::config("mirror_to_brokers", false, rule))
+    }
+
+    /// Whether others of the group may own a queue before and after us.
+    fn is_group(&self) -> bool {
+        self.assigned.is_none() && self.share.is_none()
     }
 
     fn check_sizes(&self) -> Result<()> {

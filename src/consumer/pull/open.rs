@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio::sync::mpsc;
 
 use crate::assignment::{Candidate, Directory, Rule, SessionDirectory, Watch, check_queues};
-use crate::checkpoint::{CheckpointEvent, Committer, CommitterOptions, Ledger};
+use crate::checkpoint::{CheckpointEvent, Committer, CommitterOptions, Ledger, Reach};
 use crate::clock;
 use crate::consumer::hub::Hub;
 use crate::consumer::pull::asked;
@@ -189,6 +189,7 @@ impl PullConsumerBuilder {
             interval: self.commit_interval,
             store: self.store.clone(),
             target: if has_mirror { Some(Arc::new(target)) } else { None },
+            before: if plan.options.is_once_in_group() { Reach::Everywhere } else { Reach::Durable },
             ..CommitterOptions::new(Arc::clone(&plan.group))
         };
         let committer = Committer::start(way.brokers.tasks(), &ledger, options);

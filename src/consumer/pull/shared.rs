@@ -13,6 +13,7 @@ use crate::consumer::pull::brokers::{Brokers, locate_master};
 use crate::consumer::pull::desk::Desk;
 use crate::consumer::pull::events::PullEvent;
 use crate::consumer::pull::planner;
+use crate::consumer::pull::start::Own;
 use crate::error::Result;
 use crate::model::{MessageQueue, Offset, StartFrom, StopAt};
 use crate::transport::Call;
@@ -31,6 +32,13 @@ pub(crate) struct Options {
     /// Whether others of the group may own a queue before and after us.
     pub(crate) is_group: bool,
     pub(crate) started: SystemTime,
+}
+
+impl Options {
+    /// Whether other members must not be given what this one was given: they see what the brokers have, and no store.
+    pub(crate) fn is_once_in_group(&self) -> bool {
+        self.is_group && self.mode == CommitMode::AtMostOnce
+    }
 }
 
 pub(crate) struct Shared {
@@ -53,6 +61,14 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn own(&self) -> MutexGuard<'_, HashMap<MessageQueue, Offset>> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn own_place(&self, queue: &MessageQueue) -> Own {
+        match self.own().get(queue) {
+            None => Own::Unknown,
+            Some(reached) if self.options.is_once_in_group() => Own::ReachedOrFurther(*reached),
+            Some(reached) => Own::Reached(*reached),
+        }
     }
 
     /// Ends the streams; the queues are still ours, and completions count.

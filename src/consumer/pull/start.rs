@@ -43,25 +43,52 @@ pub(crate) fn check_named(start: &StartFrom) -> Result<()> {
     }
 }
 
-/// The places to try for a queue. `own` is what the user's store has for it, or what we had ourselves when we lost it.
+/// What we know ourselves of a queue: what the user's store has for it, or what we had reached when we lost it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Own {
+    Unknown,
+    /// It wins over what the broker has, which may have forgotten (trap P23).
+    Reached(Offset),
+    /// Whoever of the group was further wins: at most once, nobody is given again what anybody was given.
+    ReachedOrFurther(Offset),
+}
+
+impl Own {
+    fn offset(self) -> Option<Offset> {
+        match self {
+            Self::Unknown => None,
+            Self::Reached(offset) | Self::ReachedOrFurther(offset) => Some(offset),
+        }
+    }
+
+    fn choice(self) -> Option<Choice> {
+        match self {
+            Self::Unknown => None,
+            Self::Reached(offset) => Some(Choice::At(offset)),
+            Self::ReachedOrFurther(offset) => Some(Choice::LargerOf(offset)),
+        }
+    }
+}
+
+/// The places to try for a queue.
 ///
 /// # Errors
 /// `InvalidArgument`: an offset that no queue can have (trap P4), or explicit offsets that leave the queue out.
-pub(crate) fn choices(start: &StartFrom, own: Option<Offset>, queue: &MessageQueue, when: When) -> Result<Vec<Choice>> {
+pub(crate) fn choices(start: &StartFrom, own: Own, queue: &MessageQueue, when: When) -> Result<Vec<Choice>> {
     let restored = match start {
         StartFrom::Checkpoint(checkpoint) => checkpoint.get(queue),
         StartFrom::Offsets(offsets) => offsets.get(queue).copied(),
         _ => None,
     };
-    check("checkpoints", own.map(|own| (queue, own)))?;
+    check("checkpoints", own.offset().map(|own| (queue, own)))?;
     let mut choices = Vec::with_capacity(3);
     match when {
         When::Gained { .. } => {
             // What was restored counted once, when the process started (trap P12).
-            choices.push(own.max(restored).map_or(Choice::Committed, Choice::LargerOf));
+            choices.push(own.offset().max(restored).map_or(Choice::Committed, Choice::LargerOf));
         }
         When::AtStart | When::Appeared { .. } => {
-            choices.extend(restored.or(own).map(Choice::At));
+            choices.extend(restored.map(Choice::At).or(own.choice()));
             if matches!(when, When::Appeared { .. }) {
                 choices.push(Choice::Committed);
             }
@@ -119,7 +146,12 @@ mod tests {
     }
 
     fn tried(start: &StartFrom, own: Option<u64>, when: When) -> Vec<Choice> {
-        let mut choices = choices(start, own.map(Offset::new), &q(), when).unwrap();
+        let own = own.map_or(Own::Unknown, |own| Own::Reached(Offset::new(own)));
+        tried_by(start, own, when)
+    }
+
+    fn tried_by(start: &StartFrom, own: Own, when: When) -> Vec<Choice> {
+        let mut choices = choices(start, own, &q(), when).unwrap();
         let end = choices.iter().position(|choice| !matches!(choice, Committed)).map_or(choices.len(), |last| last + 1);
         choices.truncate(end);
         choices.dedup();
@@ -187,6 +219,17 @@ mod tests {
     }
 
     #[test]
+    fn at_most_once_in_a_group_the_larger_of_own_store_and_broker_counts_and_what_is_restored_all_the_same() {
+        let own = Own::ReachedOrFurther(Offset::new(9));
+        let larger = vec![LargerOf(Offset::new(9))];
+        for when in [When::AtStart, When::Appeared { started: T }, When::Gained { started: T }] {
+            assert_eq!(tried_by(&StartFrom::Earliest, own, when), larger, "{when:?}");
+            assert_eq!(tried_by(&StartFrom::committed_or_latest(), own, when), larger, "{when:?}");
+        }
+        assert_eq!(tried_by(&checkpoint(7), own, When::AtStart), [At(Offset::new(7))], "who restores says so");
+    }
+
+    #[test]
     fn p4_an_impossible_offset_is_an_error_and_is_never_sent() {
         let (last, beyond) = (i64::MAX as u64, 1 << 63);
         for start in [checkpoint as fn(u64) -> StartFrom, offsets, |next| StartFrom::Committed(Box::new(offsets(next)))]
@@ -198,10 +241,10 @@ mod tests {
                 "{text}"
             );
         }
-        let stored = |next| choices(&StartFrom::Earliest, Some(Offset::new(next)), &q(), When::AtStart);
+        let stored = |next| choices(&StartFrom::Earliest, Own::Reached(Offset::new(next)), &q(), When::AtStart);
         stored(last).unwrap();
         assert!(stored(beyond).unwrap_err().to_string().starts_with("checkpoints `"));
-        let unnamed = choices(&StartFrom::Offsets([].into()), None, &q(), When::AtStart).unwrap_err();
+        let unnamed = choices(&StartFrom::Offsets([].into()), Own::Unknown, &q(), When::AtStart).unwrap_err();
         assert!(unnamed.to_string().contains("t@b:0"), "{unnamed}");
     }
 }

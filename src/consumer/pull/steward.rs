@@ -227,8 +227,7 @@ fn may_pass(error: &Error) -> bool {
 }
 
 async fn ask(shared: &Shared, queue: &MessageQueue, when: When) -> Result<(Place, Option<Stop>)> {
-    let own = shared.own().get(queue).copied();
-    let choices = choices(&shared.options.start, own, queue, when)?;
+    let choices = choices(&shared.options.start, shared.own_place(queue), queue, when)?;
     let question = Question::about(shared, queue).await?;
     let place = question.place(&choices).await?;
     let stop = match &shared.options.stop {

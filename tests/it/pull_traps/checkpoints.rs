@@ -193,3 +193,46 @@ async fn p6_what_waited_for_its_commit_is_not_handed_out_after_a_seek() {
     }
     assert_eq!(seen, (70..100).collect::<Vec<_>>());
 }
+
+#[tokio::test(start_paused = true)]
+async fn at_most_once_in_a_group_begins_where_whoever_was_further_stopped_the_store_or_the_broker() {
+    let (once, least) = (CommitMode::AtMostOnce, CommitMode::AtLeastOnce);
+    for (mode, in_group, stored, committed, first) in [
+        (once, true, 40, Some(60), 60),
+        (once, true, 60, Some(40), 60),
+        (once, true, 40, None, 40),
+        // Nobody else reads what is not shared out, and at least once nothing may be left out: the store alone counts.
+        (once, false, 40, Some(60), 40),
+        (least, true, 40, Some(60), 40),
+    ] {
+        let rig = Pulls::start(1).await;
+        rig.fill(&q(0), 100, "a");
+        rig.broker.set_committed(GROUP, &q(0), committed.map(at)).expect("set");
+        let store = MemoryCheckpoints::new();
+        let known: Checkpoint = [(q(0), at(stored))].into_iter().collect();
+        rocketmq_stream::CheckpointStore::save(&store, GROUP, &known).await.expect("saved");
+        let builder = rig.etl().commit_mode(mode).checkpoints(store);
+        let builder = if in_group { builder } else { builder.share(0, 1) };
+        let mut consumer = builder.build().await.expect("build");
+        assert_eq!(offsets(&next(&mut consumer).await)[0], first, "{mode:?} {in_group} {stored} {committed:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_once_in_a_group_hands_nothing_out_that_the_next_member_would_read_again() {
+    let rig = Pulls::start(1).await;
+    rig.fill(&q(0), 100, "a");
+    let store = MemoryCheckpoints::new();
+    let once = |builder: PullConsumerBuilder| builder.commit_mode(CommitMode::AtMostOnce);
+    rig.broker.faults().on_remoting(COMMIT).delay(secs(3));
+    let mut first = once(rig.etl()).checkpoints(store.clone()).build().await.expect("build");
+    nothing_for(secs(2), &mut first).await;
+    assert!(store.get(GROUP).get(&q(0)) > Some(at(0)), "the store alone is not enough: the others do not see it");
+    let batch = next(&mut first).await;
+    assert_eq!((batch.range().start, rig.committed(&q(0))), (at(0), Some(batch.next_offset().get())));
+
+    let builder = once(rig.etl()).checkpoints(store).mirror_to_brokers(false);
+    let error = is(builder.clone().build().await, ErrorKind::Config);
+    assert!(error.to_string().contains("mirror_to_brokers") && error.to_string().contains("share"), "{error}");
+    drop(builder.share(0, 1).build().await.expect("nobody takes its queues over"));
+}
