@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -14,9 +14,9 @@ use crate::checkpoint::book::{Book, Places, Reach, Work};
 use crate::checkpoint::desk::Desk;
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::mode::CommitMode;
-use crate::checkpoint::store::AnyStore;
+use crate::checkpoint::store::{AnyStore, store_failed};
 use crate::clock;
-use crate::error::{BoxError, Error, ErrorKind, Operation, Result, millis};
+use crate::error::{Error, ErrorKind, Operation, Result, millis};
 use crate::model::{Checkpoint, Epoch, MessageQueue, Offset};
 use crate::task::TaskGroup;
 use crate::transport::Call;
@@ -40,6 +40,8 @@ pub(crate) struct CommitterOptions {
     pub(crate) save_timeout: Duration,
     /// The store of the user's, if there is one: it decides what counts as durable.
     pub(crate) store: Option<Arc<dyn AnyStore>>,
+    /// What that store was found to have.
+    pub(crate) found: Checkpoint,
     /// The brokers: a mirror when there is a store.
     pub(crate) target: Option<Arc<dyn CommitTarget>>,
     /// Where a position has to be before what lies below it is handed out: [`CommitMode::AtMostOnce`].
@@ -55,6 +57,7 @@ impl CommitterOptions {
             interval: Duration::from_secs(5),
             save_timeout: Duration::from_secs(10),
             store: None,
+            found: Checkpoint::new(),
             target: None,
             before: Reach::Durable,
         }
@@ -70,8 +73,6 @@ pub(crate) struct Committer {
     desk: Arc<Desk>,
     ledger: Ledger,
     options: Arc<CommitterOptions>,
-    /// Until it is loaded; then only the task has it, so that it is free again when that has ended.
-    unloaded: Arc<Mutex<Option<Arc<dyn AnyStore>>>>,
 }
 
 /// What was not finished when a committer was closed.
@@ -86,28 +87,15 @@ pub(crate) struct Unfinished {
 impl Committer {
     pub(crate) fn start(tasks: &TaskGroup, ledger: &Ledger, mut options: CommitterOptions) -> Self {
         let places = Places { store: options.store.is_some(), brokers: options.target.is_some() };
-        let desk = Arc::new(Desk::new(Book::new(places), options.mode, Arc::clone(ledger.shared())));
+        let mut book = Book::new(places);
+        book.found_in_store(&options.found);
+        let desk = Arc::new(Desk::new(book, options.mode, Arc::clone(ledger.shared())));
+        // Only the task has it, so that it is free again when that has ended.
         let store = options.store.take();
         let options = Arc::new(options);
-        let unloaded = Arc::new(Mutex::new(store.clone()));
         let clerk = Clerk { desk: Arc::clone(&desk), options: Arc::clone(&options), store, token: tasks.token() };
         tasks.spawn_to_end("committer", clerk.run());
-        Self { desk, ledger: ledger.clone(), options, unloaded }
-    }
-
-    /// What the store has for the group; nothing when there is no store, or when it was loaded before.
-    ///
-    /// # Errors
-    /// The store's, once: whoever builds a consumer decides how long to try.
-    pub(crate) async fn load(&self) -> Result<Checkpoint> {
-        let unloaded = || self.unloaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let store = unloaded().clone();
-        let Some(store) = store else { return Ok(Checkpoint::new()) };
-        let loaded = store.load(&self.options.group).await;
-        let checkpoint = loaded.map_err(|cause| self.options.store_failed("load", cause))?;
-        *unloaded() = None;
-        self.desk.with(|book| book.found_in_store(&checkpoint));
-        Ok(checkpoint)
+        Self { desk, ledger: ledger.clone(), options }
     }
 
     /// What was last acknowledged by the broker for this queue; to be given to [`found`](Self::found).
@@ -255,15 +243,6 @@ impl fmt::Debug for Committer {
 }
 
 impl CommitterOptions {
-    /// A store's error; one of this crate keeps its kind, any other may pass.
-    fn store_failed(&self, what: &str, cause: BoxError) -> Error {
-        let kind = cause.downcast_ref::<Error>().map_or(ErrorKind::Unavailable, Error::kind);
-        Error::new(kind, format!("the checkpoint store failed to {what} the group's positions"))
-            .during(Operation::Checkpoint)
-            .in_group(Arc::clone(&self.group))
-            .with_source(cause)
-    }
-
     async fn perform(&self, store: Option<&Arc<dyn AnyStore>>, work: Work) -> Ended {
         match work {
             Work::Save(checkpoint) => {
@@ -271,7 +250,7 @@ impl CommitterOptions {
                     Some(store) => store.save(&self.group, &checkpoint).await,
                     None => Ok(()),
                 };
-                Ended::Saved(result.map_err(|cause| self.store_failed("save", cause)))
+                Ended::Saved(result.map_err(|cause| store_failed("save", &self.group, cause)))
             }
             Work::Commit { queue, epoch, next } => {
                 let result = match &self.target {

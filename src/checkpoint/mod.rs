@@ -28,5 +28,5 @@ pub(crate) use event::EventHandler;
 pub use file::FileCheckpoints;
 pub(crate) use ledger::Ledger;
 pub use mode::CommitMode;
-pub(crate) use store::AnyStore;
+pub(crate) use store::{AnyStore, load_positions};
 pub use store::{CheckpointStore, MemoryCheckpoints};

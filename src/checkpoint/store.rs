@@ -4,8 +4,10 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::error::BoxError;
+use crate::clock;
+use crate::error::{BoxError, Error, ErrorKind, Operation, millis};
 use crate::model::Checkpoint;
 
 /// Keeps the positions of consumer groups: a file, a table beside your results, or what you have.
@@ -16,7 +18,8 @@ use crate::model::Checkpoint;
 /// For exactly-once results write positions and results in *one* transaction of your own instead, and start the consumer
 /// at what you have stored: see [`CommitMode::Manual`](crate::CommitMode::Manual).
 pub trait CheckpointStore: Send + Sync {
-    /// What was saved for this group; an empty checkpoint when nothing was.
+    /// What was saved for this group; an empty checkpoint when nothing was. When there are positions, but only of topics that
+    /// the consumer does not read, it is refused: a mistaken store must not pass for a fresh one.
     ///
     /// # Errors
     /// Whatever keeps the store from answering. A store that cannot read what it has must say so, and not answer with an
@@ -59,6 +62,33 @@ impl<S: CheckpointStore> AnyStore for S {
     fn save<'a>(&'a self, group: &'a str, checkpoint: &'a Checkpoint) -> StoreCall<'a, ()> {
         Box::pin(CheckpointStore::save(self, group, checkpoint))
     }
+}
+
+/// What a store has for a group. It is asked once, before its consumer has begun.
+///
+/// # Errors
+/// The store's, or `Timeout` when it says nothing within `limit`.
+pub(crate) async fn load_positions(
+    store: &dyn AnyStore,
+    group: &Arc<str>,
+    limit: Duration,
+) -> Result<Checkpoint, Error> {
+    match clock::timeout(limit, store.load(group)).await {
+        Some(loaded) => loaded.map_err(|cause| store_failed("load", group, cause)),
+        None => {
+            let text = format!("the checkpoint store did not load the group's positions within {}", millis(limit));
+            Err(Error::new(ErrorKind::Timeout, text).during(Operation::Checkpoint).in_group(Arc::clone(group)))
+        }
+    }
+}
+
+/// A store's error; one of this crate keeps its kind, any other may pass.
+pub(super) fn store_failed(what: &str, group: &Arc<str>, cause: BoxError) -> Error {
+    let kind = cause.downcast_ref::<Error>().map_or(ErrorKind::Unavailable, Error::kind);
+    Error::new(kind, format!("the checkpoint store failed to {what} the group's positions"))
+        .during(Operation::Checkpoint)
+        .in_group(Arc::clone(group))
+        .with_source(cause)
 }
 
 impl fmt::Debug for dyn AnyStore {

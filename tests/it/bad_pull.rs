@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::prelude::*;
 use rocketmq_stream::embedded::Broker;
 use rocketmq_stream::{
-    BoxError, Checkpoint, CheckpointStore, Client, Error, ErrorKind, FileCheckpoints, Filter, MessageQueue, Offset,
-    OnOffsetGap, OutboundMessage, PullConsumerBuilder, SeekTo, StartFrom, StopAt,
+    BoxError, Checkpoint, CheckpointStore, Client, Error, ErrorKind, FileCheckpoints, Filter, MemoryCheckpoints,
+    MessageQueue, Offset, OnOffsetGap, OutboundMessage, PullConsumerBuilder, SeekTo, StartFrom, StopAt,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -160,6 +160,62 @@ async fn a_build_that_fails_after_it_has_entered_the_group_has_left_it_when_the_
     let builder = etl(&client).start_from(StartFrom::Latest);
     tokio::time::timeout(secs(1), builder.build()).await.expect_err("no answer");
     crate::support::eventually(secs(5), "it has left", || members().is_empty()).await;
+}
+
+async fn stored<const N: usize>(group: &str, positions: [(&str, u64); N]) -> MemoryCheckpoints {
+    let store = MemoryCheckpoints::new();
+    let positions = positions.map(|(topic, next)| (MessageQueue::new(topic, "broker-a", 0), Offset::new(next)));
+    CheckpointStore::save(&store, group, &Checkpoint::from_iter(positions)).await.unwrap();
+    store
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_with_positions_of_other_topics_only_is_not_taken_for_a_fresh_one() {
+    let (broker, client, queue) = started(5).await;
+    let mistaken = stored("etl", [("orders", 3), ("payments", 4)]).await;
+    let error = refused(etl(&client).checkpoints(mistaken.clone())).await;
+    assert_names(&error, ErrorKind::InvalidArgument, &["checkpoints", "2 positions", "orders", "etl", "start_from"]);
+    assert_eq!(broker.remoting_calls(UNREGISTER), 0, "the group was not even entered");
+
+    let restored = StartFrom::Offsets([(queue.clone(), Offset::new(1))].into());
+    let matching = || etl(&client).subscribe_matching(|topic| topic == "payments", Filter::all());
+    for (what, builder, begins) in [
+        (
+            "a topic that is not read any more",
+            etl(&client).checkpoints(stored("etl", [("orders", 3), (TOPIC, 2)]).await),
+            2,
+        ),
+        ("another group's", etl(&client).checkpoints(stored("other", [("orders", 3)]).await), 0),
+        ("who says where to begin means it", etl(&client).start_from(restored).checkpoints(mistaken.clone()), 1),
+        ("of a topic that matches", matching().checkpoints(mistaken), 0),
+    ] {
+        let mut consumer = within(secs(5), what, builder.build()).await.expect(what);
+        let batch = within(secs(5), what, consumer.try_next()).await.unwrap().expect(what);
+        assert_eq!(batch.range().start, Offset::new(begins), "{what}");
+        consumer.control().shutdown(secs(0)).await.ignore();
+    }
+    let impossible = refused(etl(&client).checkpoints(stored("etl", [(TOPIC, 1 << 63)]).await)).await;
+    assert_names(&impossible, ErrorKind::InvalidArgument, &["checkpoints", "2^63", &queue.to_string()]);
+}
+
+/// A store that never answers.
+struct Silent;
+
+impl CheckpointStore for Silent {
+    async fn load(&self, _: &str) -> Result<Checkpoint, BoxError> {
+        future::pending().await
+    }
+
+    async fn save(&self, _: &str, _: &Checkpoint) -> Result<(), BoxError> {
+        future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answers_holds_up_a_build_no_longer_than_its_timeout() {
+    let (_broker, client, _) = started(0).await;
+    let error = within(secs(5), "an answer", etl(&client).checkpoints(Silent).build()).await.expect_err("silence");
+    assert_names(&error, ErrorKind::Timeout, &["checkpoint store", "load", "2000 ms", "etl"]);
 }
 
 #[tokio::test(start_paused = true)]

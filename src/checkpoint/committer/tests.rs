@@ -4,7 +4,8 @@ use futures_util::FutureExt;
 
 use super::*;
 use crate::checkpoint::testing::{Behaviour, FakeBroker, Told, begin, hand_out, offset, positions, queue};
-use crate::checkpoint::{CheckpointStore, Completion, MemoryCheckpoints};
+use crate::checkpoint::{CheckpointStore, Completion, MemoryCheckpoints, load_positions};
+use crate::error::BoxError;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -246,8 +247,11 @@ async fn with_a_store_durable_means_in_the_store_and_the_brokers_are_a_mirror() 
 async fn p12_what_the_store_has_is_loaded_and_not_saved_again() {
     let store = Arc::new(ShakyStore::default());
     CheckpointStore::save(&store.inner, "etl", &positions([(1, 50), (2, 60)])).await.expect("saved");
-    let Rig { broker: _, ledger, committer, told, tasks: _tasks } = rig(stored(&store));
-    assert_eq!(committer.load().await.expect("loaded"), positions([(1, 50), (2, 60)]));
+    let found = load_positions(&*store, &"etl".into(), SECOND).await.expect("loaded");
+    assert_eq!(found, positions([(1, 50), (2, 60)]));
+    let stored = stored(&store);
+    let Rig { broker: _, ledger, committer: _committer, told, tasks: _tasks } =
+        rig(move |options| CommitterOptions { found, ..stored(options) });
     let (_same, _back) = (begin(&ledger, 1, 0, 50), begin(&ledger, 2, 0, 40));
     store.fails.store(true, Ordering::Relaxed);
     clock::sleep(6 * SECOND).await;

@@ -148,6 +148,9 @@ impl PullConsumerBuilder {
     ///
     /// When the consumer begins, a position in the store wins over what the broker has, which may have forgotten; but with
     /// [`CommitMode::AtMostOnce`] in a group the larger of both counts, since another member may have gone further.
+    ///
+    /// Positions of topics that are not read are left alone. But a store that has positions of the group, and none of a topic
+    /// that is read, is refused, unless [`start_from`](Self::start_from) names offsets or a checkpoint.
     pub fn checkpoints(mut self, store: impl CheckpointStore + 'static) -> Self {
         self.store = Some(Arc::new(store));
         self
@@ -219,7 +222,8 @@ impl PullConsumerBuilder {
         self
     }
 
-    /// How long `build` may take to connect, to find the topics, to share the queues out and to find where they begin.
+    /// How long `build` may take to connect, to find the topics, to load stored positions, to share the queues out and to find
+    /// where they begin.
     /// Defaults to 10 s.
     pub fn build_timeout(mut self, duration: Duration) -> Self {
         self.build_timeout = duration;
@@ -234,7 +238,8 @@ impl PullConsumerBuilder {
     ///
     /// # Errors
     /// `Config` for a value that breaks a rule; `NotFound` for a topic, or an assigned queue, that does not exist;
-    /// `InvalidArgument` for a filter that the broker cannot parse, or offsets that cannot be; `Unauthenticated` or
+    /// `InvalidArgument` for a filter that the broker cannot parse, for offsets that cannot be, or for a
+    /// [store](Self::checkpoints) that has positions of other topics only; `Unauthenticated` or
     /// `PermissionDenied` for credentials; `Unavailable` or `Timeout` when no server answered; `Unsupported` when the
     /// server does not serve pulls this way.
     pub async fn build(self) -> Result<PullConsumer> {

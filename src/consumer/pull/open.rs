@@ -1,6 +1,5 @@
 //! From a checked plan to a consumer that stands where it shall begin.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio::sync::mpsc;
 
 use crate::assignment::{Candidate, Directory, Rule, SessionDirectory, Watch, check_queues};
-use crate::checkpoint::{CheckpointEvent, Committer, CommitterOptions, Ledger, Reach};
+use crate::checkpoint::{CheckpointEvent, Committer, CommitterOptions, Ledger, Reach, load_positions};
 use crate::clock;
 use crate::consumer::hub::Hub;
 use crate::consumer::pull::asked;
@@ -21,10 +20,13 @@ use crate::consumer::pull::mailbox::Mailbox;
 use crate::consumer::pull::over_session::OverSession;
 use crate::consumer::pull::reader::Reader;
 use crate::consumer::pull::shared::{CommitAtBrokers, Ends, Shared};
+use crate::consumer::pull::start::check_stored;
 use crate::consumer::pull::steward::Steward;
 use crate::consumer::pull::{PullConsumer, PullControl};
 use crate::error::{Error, ErrorKind, Operation, Result};
-use crate::model::{AccessPoint, ClientKind, ClientSettings, Endpoint, Filter, FilterKind, MessageQueue, Route};
+use crate::model::{
+    AccessPoint, Checkpoint, ClientKind, ClientSettings, Endpoint, Filter, FilterKind, MessageQueue, Route,
+};
 use crate::retry::Backoff;
 use crate::session::Connector;
 use crate::transport::GroupRequest;
@@ -148,15 +150,15 @@ impl PullConsumerBuilder {
         }
         let routes = find_topics(&*way.brokers, &plan, self.assigned.as_deref(), left()).await?;
         check_filters(&*way.brokers, &plan, &routes).await?;
+        // Before the group is entered: a store that cannot be read makes no stir in it.
+        let stored = self.load(&plan, left()).await?;
         if let Some(gate) = &way.gate {
             let (group, subscriptions) = (Arc::clone(&plan.group), plan.topics.subscriptions());
             let candidate = Candidate { group, subscriptions, joins: plan.options.is_group, looks };
             gate.enter_group(&candidate, &routes, left()).await?;
         }
         let watch = self.watch(&way, &plan);
-        let shared = self.shared(&way, plan);
-        let stored = shared.committer.load().await?;
-        shared.own().extend(stored.iter().map(|(queue, next)| (queue.clone(), next)));
+        let shared = self.shared(&way, plan, stored);
         let mailbox = shared.desk.reader();
         let mut steward = Steward::new(Arc::clone(&shared), watch.clone());
         steward.first(left()).await.map_err(|error| error.in_group(Arc::clone(&shared.group)))?;
@@ -164,6 +166,13 @@ impl PullConsumerBuilder {
         way.brokers.tasks().spawn("asked by brokers", asked::answer(Arc::downgrade(&shared), way.requests));
         let control = PullControl::new(Arc::clone(&shared), watch);
         Ok(PullConsumer::new(Reader::new(shared, mailbox), control))
+    }
+
+    async fn load(&self, plan: &Plan, limit: Duration) -> Result<Checkpoint> {
+        let Some(store) = &self.store else { return Ok(Checkpoint::new()) };
+        let stored = load_positions(&**store, &plan.group, limit).await?;
+        let checked = check_stored(&stored, &plan.options.start, |topic| plan.topics.wants(topic));
+        checked.map(|()| stored).map_err(|error| error.in_group(Arc::clone(&plan.group)))
     }
 
     fn watch(&self, way: &Way, plan: &Plan) -> Watch {
@@ -179,9 +188,10 @@ impl PullConsumerBuilder {
         Watch::spawn(way.brokers.tasks(), Arc::clone(&way.directory), Arc::clone(&plan.topics), rule)
     }
 
-    fn shared(&self, way: &Way, plan: Plan) -> Arc<Shared> {
+    fn shared(&self, way: &Way, plan: Plan, stored: Checkpoint) -> Arc<Shared> {
         let hub: Arc<Hub<PullEvent>> = Arc::default();
         let ledger = Ledger::new(checkpoint_events(&hub));
+        let own = stored.iter().map(|(queue, next)| (queue.clone(), next)).collect();
         let target = CommitAtBrokers { group: Arc::clone(&plan.group), brokers: Arc::clone(&way.brokers) };
         let has_mirror = self.store.is_none() || self.mirror;
         let options = CommitterOptions {
@@ -189,6 +199,7 @@ impl PullConsumerBuilder {
             interval: self.commit_interval,
             store: self.store.clone(),
             target: if has_mirror { Some(Arc::new(target)) } else { None },
+            found: stored,
             before: if plan.options.is_once_in_group() { Reach::Everywhere } else { Reach::Durable },
             ..CommitterOptions::new(Arc::clone(&plan.group))
         };
@@ -202,7 +213,7 @@ impl PullConsumerBuilder {
             committer,
             hub,
             ends: Ends::default(),
-            own: Mutex::new(HashMap::new()),
+            own: Mutex::new(own),
             closing: CancellationToken::new(),
             finished: CancellationToken::new(),
         })

@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use crate::error::{Error, Result};
-use crate::model::{MessageQueue, Offset, StartFrom};
+use crate::error::{Error, Operation, Result};
+use crate::model::{Checkpoint, MessageQueue, Offset, StartFrom};
 
 /// One place to try. Only [`Committed`](Self::Committed) can turn out to be nowhere; then the next one is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,31 @@ pub(crate) fn check_named(start: &StartFrom) -> Result<()> {
     }
 }
 
+/// Checks what the user's store has of the topics that are read. When it has positions, and none of those, it is mistaken
+/// for another, or its consumer has changed: unless the user says where to begin, that is not to be told from a fresh start.
+///
+/// # Errors
+/// `InvalidArgument`: positions of other topics only; an offset that no queue can have (trap P4).
+pub(crate) fn check_stored(stored: &Checkpoint, start: &StartFrom, is_read: impl Fn(&str) -> bool) -> Result<()> {
+    let (read, others): (Vec<_>, Vec<_>) = stored.iter().partition(|(queue, _)| is_read(queue.topic()));
+    let is_named = matches!(start, StartFrom::Checkpoint(_) | StartFrom::Offsets(_));
+    match others.first().filter(|_| read.is_empty() && !is_named) {
+        Some((queue, _)) => Err(of_other_topics(stored.len(), queue)),
+        None => check("checkpoints", read),
+    }
+}
+
+fn of_other_topics(positions: usize, queue: &MessageQueue) -> Error {
+    let rule = format!(
+        "the store has positions of this group, e.g. of queue {queue}, and none of a topic that is read here: is it another \
+         consumer's? Choose another store or group, or remove what is not read any more; or say where to begin by start_from: \
+         StartFrom::Offsets or StartFrom::Checkpoint"
+    );
+    Error::argument("checkpoints", format!("{positions} positions"), &rule)
+        .during(Operation::Checkpoint)
+        .on_queue(queue)
+}
+
 /// What we know ourselves of a queue: what the user's store has for it, or what we had reached when we lost it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Own {
@@ -73,14 +98,13 @@ impl Own {
 /// The places to try for a queue.
 ///
 /// # Errors
-/// `InvalidArgument`: an offset that no queue can have (trap P4), or explicit offsets that leave the queue out.
+/// `InvalidArgument`: explicit offsets that leave the queue out.
 pub(crate) fn choices(start: &StartFrom, own: Own, queue: &MessageQueue, when: When) -> Result<Vec<Choice>> {
     let restored = match start {
         StartFrom::Checkpoint(checkpoint) => checkpoint.get(queue),
         StartFrom::Offsets(offsets) => offsets.get(queue).copied(),
         _ => None,
     };
-    check("checkpoints", own.offset().map(|own| (queue, own)))?;
     let mut choices = Vec::with_capacity(3);
     match when {
         When::Gained { .. } => {
@@ -88,7 +112,7 @@ pub(crate) fn choices(start: &StartFrom, own: Own, queue: &MessageQueue, when: W
             choices.push(own.offset().max(restored).map_or(Choice::Committed, Choice::LargerOf));
         }
         When::AtStart | When::Appeared { .. } => {
-            choices.extend(restored.map(Choice::At).or(own.choice()));
+            choices.extend(restored.map(Choice::At).or_else(|| own.choice()));
             if matches!(when, When::Appeared { .. }) {
                 choices.push(Choice::Committed);
             }
@@ -138,7 +162,6 @@ fn otherwise(start: &StartFrom, queue: &MessageQueue, when: When, choices: &mut 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Checkpoint;
     use Choice::{At, Committed, End, First, LargerOf, Time};
 
     fn q() -> MessageQueue {
@@ -241,9 +264,10 @@ mod tests {
                 "{text}"
             );
         }
-        let stored = |next| choices(&StartFrom::Earliest, Own::Reached(Offset::new(next)), &q(), When::AtStart);
+        let stored =
+            |next| check_stored(&Checkpoint::from_iter([(q(), Offset::new(next))]), &StartFrom::Latest, |_| true);
         stored(last).unwrap();
-        assert!(stored(beyond).unwrap_err().to_string().starts_with("checkpoints `"));
+        assert!(stored(beyond).unwrap_err().to_string().contains("checkpoints `9223372036854775808`"));
         let unnamed = choices(&StartFrom::Offsets([].into()), Own::Unknown, &q(), When::AtStart).unwrap_err();
         assert!(unnamed.to_string().contains("t@b:0"), "{unnamed}");
     }
