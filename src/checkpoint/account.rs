@@ -251,6 +251,10 @@ impl Queue {
         self.page.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) const fn name(&self) -> &MessageQueue {
+        &self.name
+    }
+
     pub(super) const fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -354,6 +358,11 @@ impl Page {
 impl Account {
     pub(super) fn queue(&self) -> &MessageQueue {
         &self.queue.name
+    }
+
+    /// Whether a completion counts still. One that is settled asks for nothing but that its queue was not begun anew.
+    pub(super) fn is_current(&self, is_settled: bool) -> bool {
+        self.queue.is_owned() || (is_settled && self.owner.shared.is_latest(&self.queue))
     }
 
     pub(super) fn complete(&self, pieces: Range<u64>, range: &OffsetRange) {

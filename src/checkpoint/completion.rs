@@ -4,7 +4,7 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::checkpoint::account::Account;
 use crate::model::{MessageQueue, Offset, OffsetRange};
@@ -91,6 +91,18 @@ impl Completion {
         match &self.0 {
             Kind::Pieces(pieces) => Some(pieces.range()),
             Kind::Joint(joint) => joint.range(),
+        }
+    }
+
+    /// Whether what it stands for may still be handed out by somebody who gathers: completing it counts; or, at most once,
+    /// it is committed, so that nobody else reads it, and its queue was not set elsewhere.
+    pub(crate) fn is_current(&self) -> bool {
+        match &self.0 {
+            Kind::Pieces(pieces) => pieces.account.is_current(pieces.len == 0),
+            Kind::Joint(joint) => match &**joint {
+                Joint::Many(parts) => parts.iter().all(Self::is_current),
+                Joint::Share(share) => share.0.as_ref().is_none_or(|whole| whole.is_current()),
+            },
         }
     }
 
@@ -262,8 +274,16 @@ struct Whole {
 }
 
 impl Whole {
+    fn completion(&self) -> MutexGuard<'_, Option<Completion>> {
+        self.completion.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self) -> Option<Completion> {
-        self.completion.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.completion().take()
+    }
+
+    fn is_current(&self) -> bool {
+        self.completion().as_ref().is_none_or(Completion::is_current)
     }
 }
 

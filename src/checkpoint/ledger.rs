@@ -205,6 +205,11 @@ impl Shared {
         self.queues().get(queue).filter(|queue| queue.is_owned()).cloned()
     }
 
+    /// Whether the queue was not begun anew since, also when it was given up.
+    pub(super) fn is_latest(&self, queue: &Arc<Queue>) -> bool {
+        self.queues().get(queue.name()).is_some_and(|latest| Arc::ptr_eq(latest, queue))
+    }
+
     /// The marks of all queues that are owned.
     pub(super) fn marks(&self) -> Vec<Mark> {
         let queues = self.queues();

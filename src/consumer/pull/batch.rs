@@ -201,6 +201,11 @@ impl PulledMessage {
         (self.message, self.completion)
     }
 
+    /// Whether somebody who has gathered it should still hand it out.
+    pub(crate) fn is_current(&self) -> bool {
+        self.completion.is_current()
+    }
+
     /// The message was processed; see [`Completion::complete`].
     pub fn complete(self) {
         self.completion.complete();

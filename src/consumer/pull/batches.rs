@@ -46,8 +46,9 @@ impl MessageBatch {
 pub trait PullStreamExt: TryStream<Ok = PulledMessage> + Sized {
     /// Gathers messages: up to `max`, or what has come `linger` after the first. The completions become one.
     ///
-    /// An error comes after what was gathered before it, so no good message is lost by it. Cancel safe: a dropped `next()`
-    /// loses nothing. A `max` of 0 counts as 1.
+    /// An error comes after what was gathered before it, so no good message is lost by it. Messages of a queue that was given
+    /// up, or set elsewhere, while they were gathered are left out: its next owner reads them, or they come again. Cancel
+    /// safe: a dropped `next()` loses nothing. A `max` of 0 counts as 1.
     fn batches(self, max: usize, linger: Duration) -> Batches<Self> {
         Batches { stream: self, max: max.max(1), linger, gathered: Vec::new(), timer: None, failed: None, ended: false }
     }
@@ -81,9 +82,6 @@ impl<S: TryStream<Ok = PulledMessage>> Stream for Batches<S> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
         loop {
-            if this.gathered.len() >= *this.max {
-                return Poll::Ready(merge(this.gathered, this.timer));
-            }
             if this.gathered.is_empty() {
                 if let Some(error) = this.failed.take() {
                     return Poll::Ready(Some(Err(error)));
@@ -92,36 +90,36 @@ impl<S: TryStream<Ok = PulledMessage>> Stream for Batches<S> {
                     return Poll::Ready(None);
                 }
             }
-            if this.failed.is_some() || *this.ended {
-                return Poll::Ready(merge(this.gathered, this.timer));
-            }
-            match this.stream.as_mut().try_poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) => {
-                    if this.gathered.is_empty() {
-                        *this.timer = Some(Box::pin(clock::timer(clock::now() + *this.linger)));
+            if this.gathered.len() < *this.max && this.failed.is_none() && !*this.ended {
+                match this.stream.as_mut().try_poll_next(cx) {
+                    Poll::Ready(Some(Ok(message))) => {
+                        if this.gathered.is_empty() {
+                            *this.timer = Some(Box::pin(clock::timer(clock::now() + *this.linger)));
+                        }
+                        this.gathered.push(message);
+                        continue;
                     }
-                    this.gathered.push(message);
+                    Poll::Ready(Some(Err(error))) => *this.failed = Some(error),
+                    Poll::Ready(None) => *this.ended = true,
+                    Poll::Pending => {
+                        let Some(timer) = this.timer else { return Poll::Pending };
+                        ready!(timer.as_mut().poll(cx));
+                    }
                 }
-                Poll::Ready(Some(Err(error))) => *this.failed = Some(error),
-                Poll::Ready(None) => *this.ended = true,
-                Poll::Pending => {
-                    let Some(timer) = this.timer else { return Poll::Pending };
-                    ready!(timer.as_mut().poll(cx));
-                    return Poll::Ready(merge(this.gathered, this.timer));
-                }
+            }
+            *this.timer = None;
+            if let Some(batch) = merge(this.gathered) {
+                return Poll::Ready(Some(Ok(batch)));
             }
         }
     }
 }
 
-fn merge<E>(
-    gathered: &mut Vec<PulledMessage>,
-    timer: &mut Option<Pin<Box<tokio::time::Sleep>>>,
-) -> Option<Result<MessageBatch, E>> {
-    *timer = None;
-    let (messages, completions): (Vec<Message>, Vec<Completion>) =
-        gathered.drain(..).map(PulledMessage::into_parts).unzip();
-    Some(Ok(MessageBatch { messages, completion: completions.into_iter().collect() }))
+/// Everything that is still to be handed out, as one. `None`: nothing is.
+fn merge(gathered: &mut Vec<PulledMessage>) -> Option<MessageBatch> {
+    let current = gathered.drain(..).filter(PulledMessage::is_current).map(PulledMessage::into_parts);
+    let (messages, completions): (Vec<Message>, Vec<Completion>) = current.unzip();
+    (!messages.is_empty()).then(|| MessageBatch { messages, completion: completions.into_iter().collect() })
 }
 
 impl<S: TryStream<Ok = PulledMessage>> FusedStream for Batches<S> {
