@@ -115,6 +115,12 @@ impl Book {
         self.lines.get(queue)?.committed.map(|saved| saved.next)
     }
 
+    /// What a broker was found to have for a queue that is about to be ours.
+    pub(crate) fn begins_at_broker(&mut self, queue: &MessageQueue, committed: Offset) {
+        self.under_way.found(queue);
+        self.line(queue).committed = Some(Saved { next: committed, epoch: None });
+    }
+
     /// What a broker was found to have, `before` being what [`committed`](Self::committed) said when it was asked. Less
     /// than that, or nothing at all: it has forgotten, and is told again (trap P23).
     pub(crate) fn found_at_broker(&mut self, queue: &MessageQueue, before: Option<Offset>, found: Option<Offset>) {

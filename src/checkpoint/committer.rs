@@ -103,6 +103,11 @@ impl Committer {
         self.desk.with(|book| book.committed(queue))
     }
 
+    /// A queue is about to begin, and this is what its broker was found to have. It is not told that position again.
+    pub(crate) fn begins_at_broker(&self, queue: &MessageQueue, committed: Offset) {
+        self.desk.with(|book| book.begins_at_broker(queue, committed));
+    }
+
     /// The broker was asked and said `found`. When it has less than it had acknowledged `before` it was asked, it is told
     /// again, and an event says so (trap P23).
     pub(crate) fn found(&self, queue: &MessageQueue, before: Option<Offset>, found: Option<Offset>) {

@@ -19,11 +19,13 @@ pub(crate) struct Place {
     pub(crate) at: Offset,
     /// Earlier messages are not handed out (trap P13).
     pub(crate) not_before: Option<SystemTime>,
+    /// What the broker had committed, if it was asked.
+    pub(crate) committed: Option<Offset>,
 }
 
 impl Place {
     pub(crate) const fn at(at: Offset) -> Self {
-        Self { at, not_before: None }
+        Self { at, not_before: None, committed: None }
     }
 }
 

@@ -57,7 +57,7 @@ impl<'a> Question<'a> {
             }
             at = Offset::new(at.get().saturating_sub(8 << (2 * step))).max(first);
         }
-        Ok(Place { at, not_before: Some(time) })
+        Ok(Place { not_before: Some(time), ..Place::at(at) })
     }
 
     async fn is_older(&self, offset: Offset, time: SystemTime) -> Result<bool> {
@@ -82,9 +82,12 @@ impl<'a> Question<'a> {
                 Choice::First => self.bound(QueueBound::Min).await?,
                 Choice::End => self.bound(QueueBound::Max).await?,
                 Choice::Time(time) => return self.place_at(time).await,
-                Choice::LargerOf(own) => self.committed().await?.map_or(own, |committed| own.max(committed)),
+                Choice::LargerOf(own) => {
+                    let committed = self.committed().await?;
+                    return Ok(Place { committed, ..Place::at(committed.map_or(own, |committed| own.max(committed))) });
+                }
                 Choice::Committed => match self.committed().await? {
-                    Some(committed) => committed,
+                    Some(committed) => return Ok(Place { committed: Some(committed), ..Place::at(committed) }),
                     None => continue,
                 },
             };

@@ -165,6 +165,10 @@ impl Steward {
     }
 
     fn gain(&self, queue: &MessageQueue, place: Place, stop: Option<Stop>) -> Result<()> {
+        if let Some(committed) = place.committed {
+            // First, so that it is not told what it has said: somebody else may have committed more since.
+            self.shared.committer.begins_at_broker(queue, committed);
+        }
         self.shared.desk.gain(queue, place, stop)?;
         self.shared.tell(PullEvent::Assigned { queue: queue.clone(), at: place.at });
         Ok(())

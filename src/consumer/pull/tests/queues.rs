@@ -294,3 +294,41 @@ async fn with_the_last_of_its_streams_the_consumer_ends() {
     assert!(fake.closed.load(std::sync::atomic::Ordering::SeqCst));
     assert_eq!(fake.committed(&q(0)), Some(1));
 }
+
+/// Members that ask where to begin while the one before has not committed its last work yet are behind it.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_completes_nothing_overwrites_nobodys_commit() {
+    let fake = Fake::new(&[100, 100]);
+    fake.with_log(&q(0), |log| log.committed = Some(5));
+    let start = StartFrom::committed_or_earliest();
+    let mut consumer = build(subscribed().start_from(start), &fake).await.unwrap();
+    let mut held = vec![next(&mut consumer).await, next(&mut consumer).await];
+    fake.with_log(&q(0), |log| log.committed = Some(8));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(fake.committed(&q(0)), Some(8), "at the intervals");
+    fake.set_members(&["a", "me"]); // queue 0 goes to a
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(fake.committed(&q(0)), Some(8), "when it is given up");
+    assert_eq!(fake.committed(&q(1)), Some(0), "where it began by itself is saved, so that the next begins there too");
+    held.retain(|batch| *batch.queue() == q(1));
+    let end = held[0].range().end.get();
+    held.into_iter().for_each(PullBatch::complete);
+    consumer.control().flush().await.unwrap();
+    assert_eq!(fake.committed(&q(1)), Some(end), "what is completed is saved");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_has_completed_something_commits_it_when_it_gives_the_queue_up() {
+    let fake = Fake::new(&[100, 100]);
+    fake.with_log(&q(0), |log| log.committed = Some(5));
+    let start = StartFrom::committed_or_earliest();
+    let mut consumer = build(subscribed().start_from(start), &fake).await.unwrap();
+    consumer.control().pause(&q(1)).unwrap();
+    let first = next(&mut consumer).await;
+    let end = first.range().end.get();
+    first.complete();
+    fake.with_log(&q(0), |log| log.committed = Some(5));
+    fake.set_members(&["a", "me"]); // queue 0 goes to a
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(fake.committed(&q(0)), Some(end));
+}
