@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 
 all="lease simple producer retry pull checkpoint assignment session remoting convert model wire engine"
 
-# What a part is: its top-level modules, the pure files of it (patterns), and the shells that are left out.
+# What a part is: its top-level modules, the pure files of it (patterns), the unit tests that are run (all, if none are
+# named), and the shells that are left out.
 part() {
   case $1 in
     lease) modules="clock lease transport" files="src/lease/*.rs"
@@ -24,7 +25,9 @@ part() {
       only consumer/pull/tests/mod.rs message ;;
     checkpoint) modules="checkpoint clock task transport" 
       files="src/checkpoint/account.rs src/checkpoint/book.rs src/checkpoint/completion.rs src/checkpoint/event.rs"
-      files+=" src/checkpoint/ledger.rs src/checkpoint/tracker.rs src/checkpoint/tracker/*.rs" ;;
+      files+=" src/checkpoint/ledger.rs src/checkpoint/tracker.rs src/checkpoint/tracker/*.rs"
+      tests="checkpoint::"
+      without checkpoint file ;;
     assignment) modules="assignment clock task transport" 
       files="src/assignment/chosen.rs src/assignment/holding.rs src/assignment/round.rs src/assignment/share.rs"
       files+=" src/assignment/strategy.rs src/assignment/strategy/*.rs src/assignment/guard/*.rs"
@@ -33,8 +36,9 @@ part() {
       only session/mod.rs choice groups
       sed -n '/^#\[derive(/h; /^pub enum RouteEndpoints/,/^}/{/^pub enum/{x;p;x};p}' src/session/mod.rs >>"$copy/src/session/mod.rs" ;;
     remoting) modules="transport" files="src/transport/remoting/*.rs src/transport/remoting/*/*.rs" wires="auth body remoting" ;;
-    convert) modules="proto transport" files="src/transport/grpc/convert/*.rs" wires="auth body grpc" ;;
-    model) modules="" files="src/model/*.rs src/error/*.rs" ;;
+    convert) modules="proto transport" files="src/transport/grpc/convert/*.rs" wires="auth body grpc"
+      tests="convert::" ;;
+    model) modules="" files="src/model/*.rs src/error/*.rs" tests="model:: error::" ;;
     wire) modules="transport" files="src/transport/auth.rs src/transport/body.rs" wires="auth body" ;;
     engine) modules="embedded" files="src/embedded/engine/*.rs src/embedded/engine/*/*.rs"
       only embedded/mod.rs engine ;;
@@ -62,7 +66,7 @@ trim() {
   rm -rf "$copy/src"
   cp -r src Cargo.lock "$copy"
   sed -e '/^rocketmq-stream = {/d' -e '/^\[\[bench\]\]/,/^harness/d' -e '/^\[lints/,/^$/d' -e 's/^readme = .*//' -e 's/^bench = false/&\ndoctest = false/' Cargo.toml >"$copy/Cargo.toml"
-  wires=""
+  wires="" tests=""
   part "$1"
   for wire in auth body dial grpc remoting tls; do
     [[ " $wires " == *" $wire "* ]] || without transport $wire
@@ -85,7 +89,10 @@ export CARGO_TARGET_DIR=$target/mutants/target CARGO_INCREMENTAL=1 CARGO_PROFILE
 export PROPTEST_CASES=${PROPTEST_CASES:-32}
 cd "$copy"
 arguments=()
-for file in $files; do arguments+=(--file "$file"); done
+# The part's files, unless some of them are named.
+[[ " $* " == *" --file "* ]] || for file in $files; do arguments+=(--file "$file"); done
 # What `Debug` writes is for a person's eyes; where it must hide a secret, a test of that part looks at it.
 arguments+=(--exclude-re 'impl (fmt::)?Debug for')
-exec cargo mutants --in-place --no-shuffle --timeout 20 "${arguments[@]}" "$@" --features serde -- --lib
+# MUTANT_TIMEOUT: seconds; more of them on a busy machine, where a slow test looks like a loop without its end.
+[[ -z ${TRIM_ONLY:-} ]] || exit 0
+exec cargo mutants --in-place --no-shuffle --timeout "${MUTANT_TIMEOUT:-20}" "${arguments[@]}" "$@" --features serde -- --lib -- $tests

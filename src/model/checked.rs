@@ -49,6 +49,7 @@ mod tests {
         }
         assert!(check_topic(&"t".repeat(127), &limits).is_ok());
         assert!(check_topic(&"t".repeat(128), &limits).is_err());
+        assert!(check_namespace("MQ_INST_1").is_ok() && check_namespace("a.b").is_err());
         assert!(check_group(&"g".repeat(121), &limits).is_err());
         assert!(
             check_group(&"g".repeat(121), &limits.max_group_length(200)).is_ok(),

@@ -161,6 +161,27 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_is_set_extended_and_forgotten_queue_by_queue() {
+        let queue = |id| MessageQueue::new("t", "b", id);
+        let mut checkpoint = Checkpoint::new();
+        assert_eq!((checkpoint.len(), checkpoint.is_empty(), checkpoint.get(&queue(1))), (0, true, None));
+        assert_eq!(checkpoint.set(queue(1), Offset::new(5)), None);
+        assert_eq!(checkpoint.set(queue(1), Offset::new(7)), Some(Offset::new(5)), "the one it had");
+        checkpoint.extend([(queue(0), Offset::new(3)), (queue(2), Offset::new(4))]);
+        assert_eq!((checkpoint.len(), checkpoint.is_empty()), (3, false));
+        let all: Vec<_> = checkpoint.iter().map(|(queue, next)| (queue.id(), next.get())).collect();
+        assert_eq!(all, [(0, 3), (1, 7), (2, 4)]);
+        assert_eq!((checkpoint.remove(&queue(1)), checkpoint.remove(&queue(1))), (Some(Offset::new(7)), None));
+        assert_eq!(checkpoint, positions([("t", 0, 3), ("t", 2, 4)]));
+    }
+
+    #[test]
+    fn a_start_at_the_committed_offset_says_where_it_is_without_one() {
+        assert_eq!(StartFrom::committed_or_earliest(), StartFrom::Committed(StartFrom::Earliest.into()));
+        assert_eq!(StartFrom::committed_or_latest(), StartFrom::Committed(StartFrom::Latest.into()));
+    }
+
+    #[test]
     fn merging_keeps_the_larger_position_of_each_queue() {
         let (one, two) = (positions([("t", 0, 5), ("t", 1, 9)]), positions([("t", 1, 3), ("t", 2, 1)]));
         let merged = positions([("t", 0, 5), ("t", 1, 9), ("t", 2, 1)]);

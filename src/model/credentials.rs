@@ -72,6 +72,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn keys_that_cannot_travel_in_a_header_are_refused_without_the_secret_being_told() {
+        let fit = Credentials::new("ak", "sk/=").session_token("t=1");
+        fit.check().expect("it can be signed with");
+        assert_eq!((fit.access_key(), fit.secret_key(), fit.token()), ("ak", "sk/=", Some("t=1")));
+        assert_eq!(Credentials::new("ak", "sk").token(), None);
+        for (wrong, rule) in [
+            (Credentials::new("", "sk"), "access key"),
+            (Credentials::new("a k", "sk"), "access key"),
+            (Credentials::new("a,k", "sk"), "access key"),
+            (Credentials::new("ak", ""), "secret key"),
+            (Credentials::new("ak", "sk").session_token(""), "session token"),
+            (Credentials::new("ak", "sk").session_token("a\nsecret"), "session token"),
+        ] {
+            let error = wrong.check().expect_err(rule).to_string();
+            assert!(error.contains(rule) && !error.contains("\nsecret"), "{error}");
+        }
+    }
+
+    #[test]
     fn e1_a_secret_never_appears_in_debug() {
         let shown = format!("{:?}", Credentials::new("ak", "very-secret").session_token("token-secret"));
         assert!(shown.contains("ak") && !shown.contains("secret"), "{shown}");

@@ -159,5 +159,15 @@ mod tests {
     #[test]
     fn an_ipv6_endpoint_is_shown_in_brackets() {
         assert_eq!(Endpoint::new("::1", 8081).to_string(), "[::1]:8081");
+        assert_eq!(Endpoint::new("mq-1", 8081).to_string(), "mq-1:8081");
+    }
+
+    #[test]
+    fn an_endpoint_is_read_back_as_it_is_shown() {
+        for (host, port) in [("::1", 10911), ("10.0.0.1", 1), ("mq_1.example.org", 65535)] {
+            let endpoint = Endpoint::parse(&Endpoint::new(host, port).to_string()).expect("it was one");
+            assert_eq!((endpoint.host(), endpoint.port()), (host, port));
+        }
+        assert_eq!(Endpoint::parse("10.0.0.1"), None);
     }
 }

@@ -98,7 +98,7 @@ impl Filter {
             FilterKind::Tag if self.expression.trim().is_empty() => {
                 refuse("a tag filter must not be empty; use Filter::all() for every message")
             }
-            FilterKind::Tag if self.expression.trim() != "*" => {
+            FilterKind::Tag => {
                 if self.expression.split("||").any(|tag| tag.trim().is_empty()) {
                     return refuse("a tag is missing beside `||`");
                 }
@@ -110,7 +110,7 @@ impl Filter {
                 }
                 Ok(())
             }
-            _ => Ok(()),
+            FilterKind::Sql92 => Ok(()),
         }
     }
 }
@@ -125,6 +125,13 @@ pub(crate) struct Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_is_called_by_its_name() {
+        let group = ConsumerGroup::new("billing", &Limits::default()).expect("a good name");
+        assert_eq!((group.as_str(), &*group.shared(), group.to_string().as_str()), ("billing", "billing", "billing"));
+        assert!(ConsumerGroup::new("no group!", &Limits::default()).is_err());
+    }
 
     #[test]
     fn tags_are_split_and_trimmed() {
@@ -158,7 +165,9 @@ mod tests {
             let error = filter.check().expect_err(filter.expression());
             assert!(error.to_string().starts_with("filter `"), "{error}");
         }
-        for filter in [Filter::all(), Filter::tag("*"), Filter::tag("a||b"), Filter::sql92("a > 1")] {
+        let empty = Filter::tag(" ").check().expect_err("it is empty").to_string();
+        assert!(empty.contains("use Filter::all()"), "{empty}");
+        for filter in [Filter::all(), Filter::tag(" * "), Filter::tag("a||b"), Filter::sql92("a > 1 || b")] {
             assert!(filter.check().is_ok(), "{filter:?}");
         }
     }

@@ -117,6 +117,7 @@ mod tests {
         assert_eq!(held.handle_bytes().as_ptr(), frame[4..].as_ptr(), "shared");
         assert_eq!(held, Held::new("id", "abc"));
         assert_ne!(held, Held::new("id", "abd"));
+        assert_ne!(held, Held::new("ie", "abc"));
         let renewed = held.renewed("newer");
         assert_eq!((renewed.message_id(), renewed.handle()), ("id", "newer"));
     }
@@ -133,6 +134,6 @@ mod tests {
     fn places_outside_a_frame_are_empty() {
         assert_eq!(Place::new(3, 2), None);
         assert_eq!(Place::new(3, 9).unwrap().of(b"short"), b"");
-        assert!(Place::new(3, 3).unwrap().is_empty());
+        assert!(Place::new(3, 3).unwrap().is_empty() && !Place::new(3, 4).unwrap().is_empty());
     }
 }

@@ -254,9 +254,17 @@ mod tests {
         assert_eq!((array[0].as_u64(), array[1].as_u64()), (Some(1), None));
         assert_eq!(array[2].as_str(), Some("x\"\\/\nä😀"));
         assert_eq!(json.get("b").and_then(Json::as_object), Some(&[][..]));
+        assert_eq!(json.as_object().map(|fields| fields.len()), Some(5));
         assert_eq!((json.get("d"), json.get("e"), json.get("f")), (Some(&Json::Null), Some(&Json::Bool(true)), None));
         let large = Json::parse("9223372036854775807").expect("a number");
         assert_eq!(large.as_u64(), Some(i64::MAX as u64), "also where a float is not exact");
+    }
+
+    #[test]
+    fn every_escape_is_read_and_no_more_than_must_be_is_written() {
+        let text = Json::parse(r#""\b\f\n\r\t\/ \u00E4\u0020""#).expect("it is JSON");
+        assert_eq!(text.as_str(), Some("\u{8}\u{c}\n\r\t/ ä "));
+        assert_eq!(Quoted("a b\n\u{1f}\"\\/ä").to_string(), r#""a b\u000a\u001f\"\\/ä""#);
     }
 
     #[test]
@@ -267,6 +275,7 @@ mod tests {
             ("[1", "no `,` or `]` at byte 2"),
             ("[1,]", "no value at byte 3"),
             (r#"{"a" 1}"#, "no `:` at byte 5"),
+            (r#"{"a":1 "b":2}"#, "no `,` or `}` at byte 7"),
             (r#"{"a":1,"a":2}"#, "a name for the second time at byte 10"),
             (r#""abc"#, "a string without an end at byte 4"),
             ("\"\n\"", "a string without an end at byte 1"),
@@ -279,7 +288,11 @@ mod tests {
         ] {
             assert_eq!(Json::parse(text).expect_err(text).to_string(), why, "{text}");
         }
-        assert_eq!(Json::parse(&"[".repeat(100_000)).expect_err("deep").what, "too deep");
+        for deep in ["[", r#"{"a":"#, r#"[{"a":"#] {
+            assert_eq!(Json::parse(&deep.repeat(100_000)).expect_err("deep").what, "too deep");
+        }
+        let deepest = ["[".repeat(DEEPEST - 1), "1".to_owned(), "]".repeat(DEEPEST - 1)].concat();
+        assert!(Json::parse(&deepest).is_ok());
     }
 
     proptest! {

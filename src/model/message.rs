@@ -328,3 +328,6 @@ impl fmt::Display for Corruption {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -328,7 +328,10 @@ mod tests {
             (OutboundMessage::new("t", ""), "body"),
             (message().tag("a|b"), "tag"),
             (message().tag(" "), "tag"),
+            (message().tag("\u{1}"), "tag"),
             (message().key(""), "key"),
+            (message().key("\u{1}"), "key"),
+            (message().message_group(" "), "message_group"),
             (message().message_group("g".repeat(64)), "message_group"),
             (message().property("KEYS", "1"), "property"),
             (message().property("a", "\u{1}"), "property"),
@@ -338,6 +341,51 @@ mod tests {
             let error = refused(message);
             assert!(error.contains(field), "{field}: {error}");
         }
+    }
+
+    #[test]
+    fn what_the_protocol_just_allows_is_not_refused() {
+        let message = || OutboundMessage::new("t", "b");
+        for message in [
+            message().priority(0),
+            message().message_group("g".repeat(63)),
+            message().tag("paid").keys(["1", "2"]).property("a", "1").trace_context("00-1"),
+            (0..128).fold(message(), |message, i| message.property(format!("p{i}"), "v")),
+        ] {
+            message.check(&Limits::default()).expect("it is allowed");
+        }
+    }
+
+    #[test]
+    fn what_was_set_can_be_read_back() {
+        let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(5);
+        let bare = OutboundMessage::new("orders", "body");
+        assert_eq!((bare.topic(), &*bare.shared_topic(), &bare.body()[..]), ("orders", "orders", b"body".as_ref()));
+        assert_eq!((bare.get_tag(), bare.get_keys().len(), bare.properties().len()), (None, 0, 0));
+        assert_eq!((bare.get_message_group(), bare.get_trace_context()), (None, None));
+        assert_eq!((bare.get_deliver_at(), bare.get_priority()), (None, None));
+        let full = bare.tag("paid").key("1").keys(["2", "3"]).property("region", "EU").property("region", "US");
+        let full = full.message_group("g").trace_context("00-1").deliver_at(at).priority(7);
+        assert_eq!((full.get_tag(), full.get_keys().join(" ").as_str()), (Some("paid"), "1 2 3"));
+        assert_eq!(full.properties().iter().collect::<Vec<_>>(), [("region", "US")]);
+        assert_eq!((full.get_message_group(), full.get_trace_context()), (Some("g"), Some("00-1")));
+        assert_eq!((full.get_deliver_at(), full.get_priority()), (Some(at), Some(7)));
+    }
+
+    #[test]
+    fn a_message_weighs_what_its_body_properties_and_keys_weigh_and_a_little_more() {
+        let bare = OutboundMessage::new("t", "").weight();
+        let full = OutboundMessage::new("t", vec![0; 1000]).property("abc", "defg").keys(["12", "3"]).weight();
+        assert_eq!(full - bare, 1000 + 7 + 3);
+        assert!((1..500).contains(&bare), "{bare}: an empty one is not for nothing");
+    }
+
+    #[test]
+    fn properties_tag_and_keys_are_limited_together() {
+        let message = OutboundMessage::new("t", "b").property("a", "bc").tag("tags").keys(["12", "345"]);
+        message.check(&Limits::default().max_properties_size(12)).expect("3, 4 and 5 bytes");
+        let error = message.check(&Limits::default().max_properties_size(11)).expect_err("one too many");
+        assert_eq!((error.kind(), error.text().contains("12 bytes")), (ErrorKind::TooLarge, true), "{error}");
     }
 
     #[test]

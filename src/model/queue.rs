@@ -92,3 +92,22 @@ impl fmt::Display for Offset {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_called_by_its_topic_broker_and_number() {
+        let queue = MessageQueue::new("orders", "broker-a", 3);
+        assert_eq!((queue.topic(), queue.broker(), queue.id()), ("orders", "broker-a", 3));
+        assert_eq!((&**queue.shared_topic(), &**queue.shared_broker()), ("orders", "broker-a"));
+        assert_eq!((queue.to_string(), Offset::new(17).to_string()), ("orders@broker-a:3".into(), "17".into()));
+    }
+
+    #[test]
+    fn epochs_are_counted_from_nought() {
+        let numbers = [Epoch::default(), Epoch::default().next(), Epoch::default().next().next()].map(Epoch::get);
+        assert_eq!(numbers, [0, 1, 2]);
+    }
+}

@@ -150,9 +150,10 @@ impl<'a> Separators<'a> {
             self.found = separators(u64::from_le_bytes(*word));
         } else {
             // Fewer than eight bytes at the beginning.
-            let word = self.bytes[..end].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            let mut word = [0; 8];
+            word[..end].copy_from_slice(&self.bytes[..end]);
             self.start = 0;
-            self.found = separators(word);
+            self.found = separators(u64::from_le_bytes(word));
         }
         self.end = self.start;
     }

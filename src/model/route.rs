@@ -72,3 +72,54 @@ impl Route {
         self.queues.iter().all(|queue| queue.accepts.is_empty() || queue.accepts.contains(&kind))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(broker: &str, id: i32, permission: Permission, accepts: &[MessageType]) -> RouteQueue {
+        RouteQueue {
+            broker: broker.into(),
+            id,
+            permission,
+            endpoints: [Endpoint::new(broker, 8081)].into(),
+            replicas: Arc::default(),
+            accepts: accepts.to_vec(),
+        }
+    }
+
+    fn route() -> Route {
+        let queues = vec![
+            queue("b", 1, Permission::Read, &[]),
+            queue("a", 0, Permission::Write, &[MessageType::Normal]),
+            queue("b", 0, Permission::ReadWrite, &[MessageType::Normal, MessageType::Fifo]),
+            queue("c", 0, Permission::None, &[]),
+            queue("d", -1, Permission::Read, &[]),
+        ];
+        Route { topic: "orders".into(), queues }
+    }
+
+    #[test]
+    fn each_broker_that_serves_is_there_once_in_the_order_of_the_server() {
+        let names = |wanted: fn(Permission) -> bool| -> Vec<String> {
+            route().brokers(wanted).iter().map(|(name, endpoints)| format!("{name} {}", endpoints[0])).collect()
+        };
+        assert_eq!(names(Permission::readable), ["b b:8081", "d d:8081"]);
+        assert_eq!(names(Permission::writable), ["a a:8081", "b b:8081"]);
+        assert_eq!(names(Permission::usable), ["b b:8081", "a a:8081", "d d:8081"]);
+    }
+
+    #[test]
+    fn the_queues_to_pull_from_are_the_readable_ones_that_have_a_number() {
+        let queues: Vec<_> = route().readable().map(|queue| queue.to_string()).collect();
+        assert_eq!(queues, ["orders@b:1", "orders@b:0"]);
+    }
+
+    #[test]
+    fn a_topic_takes_a_type_unless_one_of_its_queues_says_others() {
+        let takes = [MessageType::Normal, MessageType::Fifo, MessageType::Delay].map(|kind| route().accepts(kind));
+        assert_eq!(takes, [true, false, false]);
+        let silent = Route { topic: "t".into(), queues: vec![queue("a", 0, Permission::ReadWrite, &[])] };
+        assert!(silent.accepts(MessageType::Delay), "the server did not say");
+    }
+}

@@ -57,8 +57,9 @@ impl RetrySchedule {
         match self {
             Self::Exponential { initial, max, multiplier } => {
                 let factor = f64::from(*multiplier).max(0.0).powf(f64::from(index));
-                let seconds = initial.as_secs_f64() * factor;
-                if seconds.is_finite() && seconds < max.as_secs_f64() { Duration::from_secs_f64(seconds) } else { *max }
+                let wait = Duration::try_from_secs_f64(initial.as_secs_f64() * factor);
+                // What is no duration is too long for one.
+                wait.map_or(*max, |wait| wait.min(*max))
             }
             Self::Customized(waits) => {
                 waits.get(index as usize).or_else(|| waits.last()).copied().unwrap_or(Duration::ZERO)
@@ -80,6 +81,7 @@ mod tests {
         };
         assert_eq!(schedule.after(1), Duration::from_millis(10));
         assert_eq!(schedule.after(3), Duration::from_millis(40));
+        assert_eq!([7, 8].map(|attempt| schedule.after(attempt).as_millis()), [640, 1000]);
         assert_eq!(schedule.after(4_000_000), Duration::from_secs(1));
     }
 

@@ -78,25 +78,18 @@ fn is_ok(response: &[u8], status: Value) -> Result<bool, Odd> {
 /// an answer belongs to the entry of the same id and handle, else of the same id, else of the same place.
 fn ack_answers(entries: &[Held], response: &proto::AckMessageResponse, context: &Context) -> Vec<Result<()>> {
     let answers = &response.entries;
+    let has_id =
+        |held: &Held, answer: &proto::AckMessageResultEntry| held.message_id_bytes() == answer.message_id.as_bytes();
     let is_same = |held: &Held, answer: &proto::AckMessageResultEntry| {
-        held.message_id_bytes() == answer.message_id.as_bytes()
-            && held.handle_bytes() == answer.receipt_handle.as_bytes()
+        has_id(held, answer) && held.handle_bytes() == answer.receipt_handle.as_bytes()
     };
-    let is_in_order =
-        entries.len() == answers.len() && entries.iter().zip(answers).all(|(held, answer)| is_same(held, answer));
     let mut places: Vec<Option<usize>> = vec![None; entries.len()];
-    if is_in_order {
-        places.iter_mut().enumerate().for_each(|(at, place)| *place = Some(at));
-    } else {
-        let mut free = vec![true; answers.len()];
-        match_places(entries, answers, &mut places, &mut free, is_same);
-        match_places(entries, answers, &mut places, &mut free, |held, answer| {
-            held.message_id_bytes() == answer.message_id.as_bytes()
-        });
-        for (at, place) in places.iter_mut().enumerate() {
-            if place.is_none() && free.get(at).copied().unwrap_or(false) {
-                *place = Some(at);
-            }
+    let mut free = vec![true; answers.len()];
+    match_places(entries, answers, &mut places, &mut free, is_same);
+    match_places(entries, answers, &mut places, &mut free, has_id);
+    for (at, place) in places.iter_mut().enumerate() {
+        if place.is_none() && free.get(at).copied().unwrap_or(false) {
+            *place = Some(at);
         }
     }
     let answer = |place: Option<usize>| match place.and_then(|place| answers.get(place)) {
@@ -266,6 +259,24 @@ mod tests {
     fn answers_without_names_are_taken_in_order() {
         let entries = [held("1", "a"), held("2", "b")];
         assert_eq!(codes(&entries, 30000, vec![answer("", "", 20000), answer("", "", 40013)]), [None, Some(40013)]);
+    }
+
+    #[test]
+    fn an_answer_that_names_nobody_takes_no_entry_from_its_own_answer() {
+        let entries = [held("1", "a"), held("2", "b")];
+        let answers = vec![answer("9", "z", 40013), answer("1", "a", 20000)];
+        assert_eq!(codes(&entries, 30000, answers), [None, Some(-1)]);
+    }
+
+    #[test]
+    fn r12_an_answer_whose_text_is_no_text_is_an_error_and_no_success() {
+        let (entries, ok) = ([held("1", "a")], proto::Status { code: 20000, message: "fine".into() });
+        let entry = proto::AckMessageResultEntry { status: Some(ok.clone()), ..answer("1", "a", 20000) };
+        let mut response = proto::AckMessageResponse { status: Some(ok), entries: vec![entry] }.encode_to_vec();
+        assert!(acked(&entries, &response, &context()).is_ok());
+        let text = response.windows(4).position(|window| window == b"fine").unwrap();
+        response[text] = 0xFF;
+        assert_eq!(acked(&entries, &response, &context()).unwrap_err().kind(), ErrorKind::Protocol);
     }
 
     #[test]

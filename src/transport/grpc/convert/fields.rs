@@ -182,6 +182,25 @@ mod tests {
         assert_eq!(text(&[0x0A, 1, 0xFF], Value::Long(Place::new(2, 3).unwrap())), Err(Odd));
     }
 
+    #[test]
+    fn numbers_of_every_length_are_written_as_short_as_can_be_and_read() {
+        let edges = (0..64).flat_map(|bits| [(1u64 << bits) - 1, 1 << bits, (1 << bits) + 1]);
+        for number in edges.chain([u64::MAX]) {
+            let mut frame = Vec::new();
+            put_number(&mut frame, 3, number);
+            assert_eq!(frame.len(), 1 + varint_size(number), "{number}");
+            assert_eq!(all(&frame), Ok(vec![(3, Value::Varint(number))]), "{number}");
+        }
+        assert_eq!([0, 1, 127, 128, 1 << 14, u64::MAX].map(varint_size), [1, 1, 1, 2, 3, 10]);
+    }
+
+    #[test]
+    fn a_number_of_more_than_32_bits_is_cut_as_the_generated_code_does() {
+        let number = Value::Varint((7 << 32) | 5);
+        assert_eq!((number.int32(), number.int64()), (Ok(5), Ok((7 << 32) | 5)));
+        assert_eq!((Value::Fixed.int32(), Value::Varint(1).span()), (Err(Odd), Err(Odd)));
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read(number in any::<u64>(), bytes in prop::collection::vec(any::<u8>(), 0..300)) {

@@ -171,6 +171,17 @@ fn tag_collisions_and_what_lies_before_the_offset_are_left_out() {
 }
 
 #[test]
+fn a_tag_collision_is_left_out_also_when_its_body_is_damaged() {
+    for (tag, offsets) in [("x", vec![7]), ("BB", vec![])] {
+        let mut frame = message(7, tag);
+        if let Some(Content::Message(proto::Message { system_properties: Some(system), .. })) = &mut frame.content {
+            system.body_encoding = proto::Encoding::Gzip as i32;
+        }
+        assert_eq!(told(&[frame, next(8), status(Code::Ok)], 7).0, offsets, "{tag}: what can be read of it counts");
+    }
+}
+
+#[test]
 fn messages_come_in_the_order_of_their_offsets() {
     let frames = [message(9, "x"), message(7, "x"), message(8, "x"), next(10), status(Code::Ok)];
     assert_eq!(told(&frames, 7).0, [7, 8, 9]);
@@ -212,6 +223,8 @@ fn requests_name_the_queue_the_offset_and_how_long_to_wait() {
         (2, Some((1, 500_000_000)))
     );
     let update = requests().update_offset(&"etl".into(), &queue(), Offset::new(8)).unwrap();
+    let get = requests().get_offset(&"etl".into(), &queue());
+    assert_eq!((get.group, get.message_queue.clone()), (update.group, pull.message_queue.clone()));
     assert_eq!((update.offset, update.message_queue), (8, pull.message_queue));
 }
 

@@ -115,8 +115,8 @@ impl<'a> System<'a> {
             2 => self.keys.push(text(frame, value)?.to_owned()),
             3 => self.message_id = (text(frame, value)?, value.span()?),
             4 => is_sound(frame, value, DIGEST)?,
-            5 if !is_plain(value)? => return Err(Odd),
-            5 => {}
+            5 if is_plain(value)? => {}
+            5 => return Err(Odd),
             6 => self.message_type = value.int32()?,
             7 => self.born_timestamp = Some(time(frame, self.born_timestamp.is_some(), value)?),
             8 => self.born_host = text(frame, value)?,

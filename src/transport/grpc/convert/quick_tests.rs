@@ -144,6 +144,33 @@ fn a_field_that_comes_twice_is_left_to_the_generated_code() {
     }
 }
 
+#[test]
+fn r12_what_does_not_decode_is_left_to_the_generated_code_also_in_fields_that_nobody_reads() {
+    let topic = proto::Resource { resource_namespace: "nnnn".into(), name: "tttt".into() };
+    let digest = proto::Digest { r#type: 1, checksum: "cccc".into() };
+    let message = proto::Message {
+        topic: Some(topic),
+        ..wire(proto::SystemProperties { body_digest: Some(digest), ..system() })
+    };
+    let frame = encoded(message);
+    assert!(quick_message(&frame, &reading()).is_some());
+    for text in [b"nnnn", b"tttt", b"cccc"] {
+        let mut bytes = frame.to_vec();
+        let at = bytes.windows(4).position(|window| window == text).unwrap();
+        bytes[at] = 0xFF;
+        assert!(quick_message(&bytes.into(), &reading()).is_none(), "{text:?} is no text");
+    }
+    // Its number as a text of one byte, and its text as a number.
+    for digest in [&[0x0A, 1, b'x'][..], &[0x10, 7]] {
+        let mut system = system().encode_to_vec();
+        super::super::fields::put(&mut system, 4, digest);
+        let (mut message, mut frame) = (Vec::new(), Vec::new());
+        super::super::fields::put(&mut message, 3, &system);
+        super::super::fields::put(&mut frame, 2, &message);
+        assert!(quick_message(&frame.into(), &reading()).is_none(), "{digest:?} is no digest");
+    }
+}
+
 fn times() -> impl Strategy<Value = Option<Timestamp>> {
     option::of((any::<i64>(), any::<i32>()).prop_map(|(seconds, nanos)| Timestamp { seconds, nanos }))
 }

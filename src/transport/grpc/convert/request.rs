@@ -193,14 +193,28 @@ mod tests {
         assert_eq!(settings.client_type, Some(3));
         assert_eq!(settings.user_agent.as_ref().map(|agent| (agent.language, &*agent.hostname)), Some((5, "host")));
         assert_eq!(settings.access_point.as_ref().unwrap().addresses[0].port, 8081);
+        assert_eq!(settings.request_timeout.unwrap().seconds, 3);
         assert!(settings.backoff_policy.is_none(), "the server would add it to its own");
         let Some(proto::settings::PubSub::Subscription(subscription)) = settings.pub_sub else {
             panic!("{settings:?}")
         };
         assert_eq!(subscription.group, resource("billing"));
+        assert_eq!(subscription.subscriptions[0].topic, resource("orders"));
         assert_eq!(subscription.long_polling_timeout.unwrap().seconds, 15);
         let expression = subscription.subscriptions[0].expression.as_ref().unwrap();
         assert_eq!((expression.r#type, &*expression.expression), (2, "a > 1"));
+    }
+
+    #[test]
+    fn a_client_says_who_it_is_where_it_connects_and_in_which_namespace() {
+        let requests = requests();
+        assert_eq!(requests.namespace(), "ns");
+        let route = requests.query_route("orders");
+        assert_eq!((route.topic, route.endpoints.unwrap().addresses[0].port), (resource("orders"), 8081));
+        let beat = requests.heartbeat(Some(&"billing".into()), ClientKind::PullConsumer);
+        assert_eq!((beat.group, beat.client_type), (resource("billing"), proto::ClientType::PullConsumer as i32));
+        assert_eq!(requests.heartbeat(None, ClientKind::Producer).group, None, "a producer has no group");
+        assert_eq!(requests.goodbye(Some(&"billing".into())).group, resource("billing"));
     }
 
     #[test]
@@ -226,6 +240,7 @@ mod tests {
         let wire = requests().receive(&request);
         assert!(wire.auto_renew && wire.invisible_duration.is_none());
         let queue = wire.message_queue.unwrap();
+        assert_eq!(queue.id, -1, "all queues of the broker");
         assert_eq!((queue.topic, queue.broker.unwrap().name.as_str()), (resource("%DLQ%other"), "broker-a"));
         assert_eq!((wire.batch_size, wire.attempt_id.as_deref()), (16, Some("attempt")));
         let own = requests().receive(&ReceiveRequest { invisible: Some(Duration::from_secs(30)), ..request });

@@ -103,12 +103,22 @@ mod tests {
     }
 
     #[test]
+    fn brokers_behind_one_proxy_keep_their_names_and_one_broker_its_endpoints() {
+        let queues =
+            vec![queue("a", 0, 0, &["10.0.0.1"]), queue("b", 0, 0, &["10.0.0.1"]), queue("b", 0, 1, &["10.0.0.2"])];
+        let route = route(&"orders".into(), queues);
+        let seen: Vec<_> = route.queues.iter().map(|queue| (&*queue.broker, queue.endpoints[0].host())).collect();
+        assert_eq!(seen, [("a", "10.0.0.1"), ("b", "10.0.0.1"), ("b", "10.0.0.2")]);
+    }
+
+    #[test]
     fn endpoints_come_back_whatever_their_scheme() {
         for (hosts, scheme) in [
             (vec!["10.0.0.1", "10.0.0.2"], AddressScheme::IPv4),
             (vec!["::1", "fe80::2"], AddressScheme::IPv6),
             (vec!["mq.example.org"], AddressScheme::DomainName),
             (vec!["10.0.0.1", "::1"], AddressScheme::DomainName),
+            (vec![], AddressScheme::DomainName),
         ] {
             let endpoints: Vec<_> = hosts.iter().map(|host| Endpoint::new(*host, 8081)).collect();
             let wire = proto_endpoints(&endpoints);

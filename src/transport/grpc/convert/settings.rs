@@ -131,5 +131,9 @@ mod tests {
         };
         let read = server_settings(&settings);
         assert_eq!((read.max_attempts, read.retry, read.max_body_size), (None, None, None));
+        let no_waits = Strategy::CustomizedBackoff(proto::CustomizedBackoff { next: vec![] });
+        let policy = proto::RetryPolicy { max_attempts: 3, strategy: Some(no_waits) };
+        let settings = proto::Settings { backoff_policy: Some(policy), ..proto::Settings::default() };
+        assert_eq!(server_settings(&settings).retry, None, "a schedule without waits is none");
     }
 }

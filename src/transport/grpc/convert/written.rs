@@ -218,6 +218,7 @@ mod tests {
                 let requests = requests(namespace);
                 let written = requests.send(&stamped);
                 let bytes = Bytes::from([&written.head[..], &written.tail[..]].concat());
+                assert_eq!(written.len(), bytes.len());
                 let read = proto::SendMessageRequest::decode(bytes);
                 assert_eq!(read, Ok(expected(namespace, &stamped)));
                 assert_eq!(written.tail.as_ptr(), stamped.message.body().as_ptr(), "shared, not copied");
