@@ -82,7 +82,9 @@ fn p8_what_was_handed_out_may_finish_after_a_revoke_and_nothing_more_is_handed_o
     let ledger = Told::default().ledger();
     let queue_ledger = begin(&ledger, 1, 0, 0);
     let (first, second) = (hand_out(&queue_ledger, 5), hand_out(&queue_ledger, 5));
+    assert!(queue_ledger.may_hand_out());
     let revoked = ledger.revoke(&queue(1)).expect("ours");
+    assert!(!queue_ledger.may_hand_out());
     assert!(queue_ledger.hand_out([offset(11)], clock::now()).is_err());
     queue_ledger.skip_to(offset(90));
     assert_eq!(revoked.drained().now_or_never(), None);
@@ -208,6 +210,17 @@ async fn a_paused_queue_is_woken_when_its_window_is_small_enough() {
     second.complete();
     assert!(!room.is_woken(), "the window still begins at the first");
     first.complete();
+    assert!(room.is_woken() && room.is_ready());
+}
+
+#[tokio::test]
+async fn a_paused_queue_that_is_given_up_is_woken_and_pauses_no_more() {
+    let ledger = Told::default().ledger();
+    let queue_ledger = begin(&ledger, 1, 0, 0);
+    let (_open, paused) = (hand_out(&queue_ledger, 5), queue_ledger.clone());
+    let mut room = tokio_test_task(poll_fn(move |cx| paused.poll_room(cx, 0)));
+    assert!(!room.is_ready());
+    drop(queue_ledger.fence());
     assert!(room.is_woken() && room.is_ready());
 }
 
