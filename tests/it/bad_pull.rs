@@ -329,7 +329,7 @@ async fn spoiling(broker: &Broker, how: Spoilt, nth: usize) -> SocketAddr {
     address
 }
 
-async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     target: SocketAddr,
     change: impl Fn(&[u8]) -> (Vec<u8>, bool) + Send + Sync + 'static,

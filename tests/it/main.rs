@@ -16,6 +16,7 @@ mod support;
 
 mod bad_input;
 mod bad_pull;
+mod bad_routes;
 mod bodies;
 mod checkpoint_file;
 mod faults;

@@ -13,8 +13,9 @@ use crate::transport::remoting::command::topics::{AllTopicsRequest, SystemTopics
 use crate::transport::remoting::rpc::Place;
 use crate::transport::{Call, Routing};
 
-/// More queues on one broker than anybody has: a route that says so is nonsense.
-const MOST_QUEUES: u32 = 1 << 16;
+/// Queues of a topic on all its brokers together. More than anybody has: a route that says so is nonsense, and no memory is
+/// spent on it.
+const MOST_QUEUES: usize = 1 << 16;
 
 impl Routing for RemotingWire {
     /// A name server that has just started knows nothing yet: a topic is absent only when none knows it.
@@ -84,11 +85,12 @@ pub(super) fn route(topic: &Arc<str>, data: &RouteData) -> Result<Route> {
         let Some(members) = brokers.get(&*queue.broker).filter(|members| !members.replicas.is_empty()) else {
             continue;
         };
-        if queue.read.max(queue.write) > MOST_QUEUES {
-            let text = format!("the route has {} queues on {}", queue.read.max(queue.write), queue.broker);
+        let count = queue.read.max(queue.write);
+        if queues.len() + count as usize > MOST_QUEUES {
+            let text = format!("the route has more than {MOST_QUEUES} queues, {count} of them on {}", queue.broker);
             return Err(Error::new(ErrorKind::Protocol, text));
         }
-        queues.extend((0..queue.read.max(queue.write)).map(|id| RouteQueue {
+        queues.extend((0..count).map(|id| RouteQueue {
             broker: Arc::clone(&queue.broker),
             id: id as i32,
             permission: permission(queue, id),
@@ -158,8 +160,13 @@ mod tests {
 
     #[test]
     fn a_route_of_absurd_size_is_refused() {
-        let data = RouteData { queues: vec![queue("a", u32::MAX, 1, 6)], brokers: vec![broker("a", &[(0, "a:1")])] };
-        assert_eq!(route(&"t".into(), &data).unwrap_err().kind(), ErrorKind::Protocol);
+        let of = |queues| RouteData { queues, brokers: vec![broker("a", &[(0, "a:1")])] };
+        for queues in [vec![queue("a", u32::MAX, 1, 6)], vec![queue("a", 1, 40_000, 6); 2]] {
+            let error = route(&"t".into(), &of(queues)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Protocol);
+            assert!(error.text().contains("more than 65536 queues"), "{error}");
+        }
+        assert_eq!(route(&"t".into(), &of(vec![queue("a", 32_768, 1, 6); 2])).unwrap().queues.len(), 65_536);
     }
 
     #[test]

@@ -70,11 +70,22 @@ impl Payload for RouteData {
 
     fn read(command: &Command) -> Result<Self> {
         let json = command.json()?;
-        let list = |name| json.get(name).map(Json::items).unwrap_or_default();
+        if !matches!(json, Json::Map(_)) {
+            return Err(malformed("the route is no JSON object"));
+        }
         Ok(Self {
-            queues: list("queueDatas").iter().map(QueueData::read).collect::<Result<_>>()?,
-            brokers: list("brokerDatas").iter().map(BrokerData::read).collect::<Result<_>>()?,
+            queues: list_of(&json, "queueDatas")?.iter().map(QueueData::read).collect::<Result<_>>()?,
+            brokers: list_of(&json, "brokerDatas")?.iter().map(BrokerData::read).collect::<Result<_>>()?,
         })
+    }
+}
+
+/// What is not there is empty; what is something else is an error, or it would be taken for a topic without queues.
+fn list_of<'a>(json: &'a Json<'_>, name: &str) -> Result<&'a [Json<'a>]> {
+    match json.get(name) {
+        None => Ok(&[]),
+        Some(Json::List(items)) => Ok(items),
+        Some(_) => Err(malformed(format!("`{name}` of the route is no list"))),
     }
 }
 

@@ -328,6 +328,10 @@ fn a_route_of_an_old_name_server_is_read() {
     for (body, says) in [
         ("", "the body is not JSON"),
         ("\u{0}", "the body is not JSON"),
+        ("[1,2,3]", "no JSON object"),
+        ("7", "no JSON object"),
+        (r#"{"queueDatas":7}"#, "`queueDatas` of the route is no list"),
+        (r#"{"brokerDatas":"broker-a"}"#, "`brokerDatas` of the route is no list"),
         (r#"{"queueDatas":[{"perm":6}]}"#, "no `brokerName`"),
         (r#"{"queueDatas":[{"brokerName":"b","readQueueNums":-4}]}"#, "`readQueueNums` of a queue"),
     ] {
