@@ -134,6 +134,12 @@ mod tests {
     }
 
     #[test]
+    fn an_expression_is_kept_as_it_was_given() {
+        let given = [Filter::all(), Filter::tag(" a||b"), Filter::sql92("price  > 5")];
+        assert_eq!(given.each_ref().map(Filter::expression), ["*", " a||b", "price  > 5"]);
+    }
+
+    #[test]
     fn tags_are_split_and_trimmed() {
         assert_eq!(Filter::tag("a || b||c ").tags().collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(Filter::all().tags().count(), 0);
