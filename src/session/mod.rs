@@ -152,6 +152,11 @@ impl Session {
         }
     }
 
+    /// The route of a topic, asked for now. One look-up serves all that wait for it.
+    pub(crate) async fn fresh_route(&self, topic: &Arc<str>) -> Result<Arc<Route>> {
+        self.0.shared.refresh(topic).await
+    }
+
     /// The last good route of a topic, without asking.
     pub(crate) fn known_route(&self, topic: &str) -> Option<Arc<Route>> {
         self.0.shared.routes.known(topic)

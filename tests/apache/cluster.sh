@@ -201,7 +201,7 @@ file_sizes() {
 # A slave has its master's name, and a number of its own.
 identity() { # node
   case $1 in
-    broker-a-slave) printf '%s\n' brokerName=broker-a brokerId=1 brokerRole=SLAVE ;;
+    broker-a-slave) printf '%s\n' brokerName=broker-a brokerId=1 brokerRole=SLAVE slaveReadEnable=true ;;
     *) printf '%s\n' "brokerName=$1" brokerId=0 ;;
   esac
 }

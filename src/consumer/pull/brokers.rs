@@ -16,6 +16,9 @@ pub(crate) trait Brokers: fmt::Debug + Send + Sync {
     /// The route of a topic, from a cache that is kept fresh; looked up when it is not known.
     fn route<'a>(&'a self, topic: &'a Arc<str>) -> Call<'a, Arc<Route>>;
 
+    /// The route of a topic, asked for now; who asks meanwhile shares the answer.
+    fn fresh_route<'a>(&'a self, topic: &'a Arc<str>) -> Call<'a, Arc<Route>>;
+
     /// The last good route of a topic, without asking.
     fn known_route(&self, topic: &str) -> Option<Arc<Route>>;
 
@@ -48,7 +51,8 @@ pub(crate) async fn locate(brokers: &dyn Brokers, queue: &MessageQueue, replica:
     Ok(member(known, replica).unwrap_or_else(|| brokers.choose(&known.endpoints)))
 }
 
-/// As [`locate`] for what only the master may be told: a slave would keep it for itself, and the master write over it.
+/// As [`locate`] for what only the master may be told: a slave would keep it for itself, and the master write over it. When
+/// the last route has none, the route is asked for again: it may be back, here or elsewhere.
 ///
 /// # Errors
 /// `Unavailable`, also when the broker has no master at the moment.
@@ -57,7 +61,16 @@ pub(crate) async fn locate_master(brokers: &dyn Brokers, queue: &MessageQueue) -
         Some(route) => route,
         None => brokers.route(queue.shared_topic()).await?,
     };
-    let known = find(&route, queue).ok_or_else(|| not_in_route(queue))?;
+    let missing = match master(brokers, &route, queue) {
+        Ok(at) => return Ok(at),
+        Err(missing) => missing,
+    };
+    let Ok(fresh) = brokers.fresh_route(queue.shared_topic()).await else { return Err(missing) };
+    master(brokers, &fresh, queue)
+}
+
+fn master(brokers: &dyn Brokers, route: &Route, queue: &MessageQueue) -> Result<Endpoint> {
+    let known = find(route, queue).ok_or_else(|| not_in_route(queue))?;
     if known.replicas.is_empty() {
         return Ok(brokers.choose(&known.endpoints)); // a way in that finds the master itself
     }

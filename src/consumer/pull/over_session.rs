@@ -29,6 +29,10 @@ impl Brokers for OverSession {
         Box::pin(self.session.route(topic))
     }
 
+    fn fresh_route<'a>(&'a self, topic: &'a Arc<str>) -> Call<'a, Arc<Route>> {
+        Box::pin(self.session.fresh_route(topic))
+    }
+
     fn known_route(&self, topic: &str) -> Option<Arc<Route>> {
         self.session.known_route(topic)
     }

@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) silent: BTreeSet<String>,
     /// Brokers of which only a slave is left.
     pub(crate) without_master: BTreeSet<String>,
+    /// Masters are there again, as who asks for a route anew is told.
+    pub(crate) master_is_back: bool,
     pub(crate) members: Vec<Arc<str>>,
     pub(crate) pulls: HashMap<MessageQueue, Vec<u64>>,
     pub(crate) commits: Vec<(MessageQueue, u64)>,
@@ -284,6 +286,14 @@ impl Brokers for Fake {
     fn route<'a>(&'a self, topic: &'a Arc<str>) -> Call<'a, Arc<Route>> {
         let route = self.known_route(topic).ok_or_else(|| Error::new(ErrorKind::NotFound, "no such topic"));
         Box::pin(async move { route })
+    }
+
+    fn fresh_route<'a>(&'a self, topic: &'a Arc<str>) -> Call<'a, Arc<Route>> {
+        // The name server knows what happened before the cache does.
+        if std::mem::take(&mut self.state().master_is_back) {
+            self.state().without_master.clear();
+        }
+        Brokers::route(self, topic)
     }
 
     fn known_route(&self, topic: &str) -> Option<Arc<Route>> {

@@ -141,9 +141,11 @@ async fn without_a_master_reading_goes_on_and_commits_wait_for_it() {
     let error = control.flush().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert_eq!(fake.committed(&q(0)), Some(1), "nothing was told to a slave");
-    fake.state().without_master.clear();
+    fake.state().master_is_back = true;
+    let back = crate::clock::now();
     control.flush().await.unwrap();
     assert_eq!(fake.committed(&q(0)), Some(10));
+    assert_eq!(crate::clock::now() - back, Duration::ZERO, "the route is asked for at once");
 }
 
 #[tokio::test(start_paused = true)]
