@@ -212,11 +212,12 @@ impl Steward {
                 self.lose(queue);
             }
             while self.leaves.next().await.is_some() {}
-            if !self.shared.brokers.close(GOODBYE).await {
-                tracing::debug!(group = %self.shared.group, "the goodbye was not answered in time");
-            }
         }
+        // First: this task is one of those that the goodbye ends.
         self.shared.finished.cancel();
+        if self.shared.options.is_group && !self.shared.brokers.close(GOODBYE).await {
+            tracing::debug!(group = %self.shared.group, "the goodbye was not answered in time");
+        }
     }
 }
 

@@ -110,6 +110,19 @@ async fn p9_what_nobody_finishes_holds_up_neither_a_handover_nor_a_shutdown() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p9_a_shutdown_ends_when_nothing_is_left_to_wait_for() {
+    let rig = Pulls::start(1).await;
+    rig.fill(&q(0), 100, "a");
+    let mut consumer = rig.etl().build().await.expect("build");
+    next(&mut consumer).await.complete();
+    let began = tokio::time::Instant::now();
+    let report = consumer.control().shutdown(secs(600)).await;
+    assert!(report.complete, "{report:?}");
+    assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
+    assert_eq!(rig.broker.members(GROUP, 0), Vec::<String>::new(), "it has left the group");
+}
+
+#[tokio::test(start_paused = true)]
 async fn p10_a_queue_that_was_paused_and_lost_is_not_paused_when_it_comes_back() {
     let rig = Pulls::start(2).await;
     rig.fill_all(50);
