@@ -365,6 +365,11 @@ impl Account {
         self.queue.is_owned() || (is_settled && self.owner.shared.is_latest(&self.queue))
     }
 
+    /// Whether nothing more of the queue is handed out, and what was may finish.
+    pub(super) fn is_revoking(&self) -> bool {
+        self.queue.page().phase == Phase::Revoking
+    }
+
     pub(super) fn complete(&self, pieces: Range<u64>, range: &OffsetRange) {
         let mut page = self.queue.page();
         let effects = if page.phase == Phase::Fenced {
@@ -400,6 +405,23 @@ impl Account {
         drop(page);
         let event = (!told).then(|| CheckpointEvent::Dropped { queue: self.queue().clone(), range: range.clone() });
         self.perform(Effects { stuck, event, ..Effects::default() });
+    }
+
+    /// Nobody has seen the pieces from this number on, and there is no message before `first` among them: they are for the
+    /// queue's next owner, and nothing more is handed out here.
+    pub(super) fn give_back(&self, from: u64, first: Option<Offset>) {
+        let mut page = self.queue.page();
+        if page.phase == Phase::Fenced {
+            return;
+        }
+        page.phase = Phase::Revoking;
+        page.tracker.take_back(from);
+        if let Some(first) = first {
+            page.tracker.skip_to(first);
+        }
+        let effects = page.moved();
+        drop(page);
+        self.perform(effects);
     }
 
     fn perform(&self, effects: Effects) {

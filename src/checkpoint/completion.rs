@@ -97,11 +97,46 @@ impl Completion {
     /// Whether what it stands for may still be handed out by somebody who gathers: completing it counts; or, at most once,
     /// it is committed, so that nobody else reads it, and its queue was not set elsewhere.
     pub(crate) fn is_current(&self) -> bool {
+        self.all(&|pieces| pieces.account.is_current(pieces.len == 0))
+    }
+
+    /// Whether all of its pieces are so.
+    fn all(&self, are: &dyn Fn(&Pieces) -> bool) -> bool {
         match &self.0 {
-            Kind::Pieces(pieces) => pieces.account.is_current(pieces.len == 0),
+            Kind::Pieces(pieces) => are(pieces),
             Kind::Joint(joint) => match &**joint {
-                Joint::Many(parts) => parts.iter().all(Self::is_current),
-                Joint::Share(share) => share.0.as_ref().is_none_or(|whole| whole.is_current()),
+                Joint::Many(parts) => parts.iter().all(|part| part.all(are)),
+                Joint::Share(share) => {
+                    let whole = share.0.as_ref().map(|whole| whole.completion());
+                    whole.and_then(|whole| Some(whole.as_ref()?.all(are))).unwrap_or(true)
+                }
+            },
+        }
+    }
+
+    /// Whether what it stands for was committed before it was handed out.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.all(&|pieces| pieces.len == 0)
+    }
+
+    /// Whether its queue, or one of them, is being given up: what was handed out may finish, if it does so soon.
+    pub(crate) fn is_revoking(&self) -> bool {
+        !self.all(&|pieces| !pieces.account.is_revoking())
+    }
+
+    /// Nobody has seen what it stands for: it is for the next owner of the queue, of which nothing more is handed out here.
+    /// Only for what was handed out last; `first` is the offset of its first message.
+    pub(crate) fn give_back(self, first: Option<Offset>) {
+        match self.0 {
+            Kind::Pieces(mut pieces) => pieces.give_back(first),
+            // Some of it may have been seen: then it is for the next owner too.
+            Kind::Joint(joint) => match *joint {
+                Joint::Many(parts) => parts.into_iter().for_each(|part| part.give_back(None)),
+                Joint::Share(mut share) => {
+                    if let Some(whole) = share.0.take().and_then(|whole| whole.take()) {
+                        whole.give_back(None);
+                    }
+                }
             },
         }
     }
@@ -228,6 +263,13 @@ impl Pieces {
         }
     }
 
+    fn give_back(&mut self, first: Option<Offset>) {
+        let pieces = self.settle();
+        if !pieces.is_empty() {
+            self.account.give_back(pieces.start, first);
+        }
+    }
+
     fn take_first(&mut self, pieces: u32, boundary: Offset) -> Self {
         let len = pieces.min(self.len);
         let span = boundary.get().saturating_sub(self.start).min(u64::from(self.span)) as u32;
@@ -280,10 +322,6 @@ impl Whole {
 
     fn take(&self) -> Option<Completion> {
         self.completion().take()
-    }
-
-    fn is_current(&self) -> bool {
-        self.completion().as_ref().is_none_or(Completion::is_current)
     }
 }
 

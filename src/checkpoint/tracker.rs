@@ -183,6 +183,22 @@ impl Tracker {
         }
     }
 
+    /// The pieces from this number on were not handed out after all: nobody has any of them. Their numbers are given anew.
+    pub(crate) fn take_back(&mut self, from: u64) {
+        let from = from.max(self.first);
+        if from >= self.next {
+            return;
+        }
+        let taken = from..self.next;
+        self.open -= taken.end - taken.start - self.done.count(taken.clone());
+        self.done.clear(taken.clone());
+        self.dropped.clear(taken);
+        self.next = from;
+        self.times.retain(|(first, _)| *first < from);
+        self.forget_times();
+        self.shrink();
+    }
+
     fn place(&self, number: u64) -> usize {
         number as usize & (self.ends.len() - 1)
     }
@@ -225,6 +241,10 @@ impl Tracker {
         }
         self.first = first;
         self.forget_times();
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
         let capacity = self.ends.len() as u64;
         if capacity > SMALLEST && self.window() < capacity / SPARSE {
             self.resize((self.window() * 2).next_power_of_two().max(SMALLEST));

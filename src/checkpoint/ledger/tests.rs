@@ -60,6 +60,48 @@ fn p6_an_epoch_begins_once_and_ends_the_one_before() {
 }
 
 #[test]
+fn p8_what_nobody_has_seen_is_given_back_and_not_waited_for_and_nothing_more_is_handed_out() {
+    let told = Told::default();
+    let ledger = told.ledger();
+    let one = begin(&ledger, 1, 0, 0);
+    let mut seen = hand_out(&one, 10);
+    let unseen = {
+        let first = seen.take_first(4, offset(4));
+        std::mem::replace(&mut seen, first)
+    };
+    ledger.revoke(&queue(1)).expect("it is owned");
+    assert!(seen.is_revoking() && !seen.is_settled() && one.drained().now_or_never().is_none());
+    unseen.give_back(Some(offset(7)));
+    assert!(one.drained().now_or_never().is_none(), "what was seen is waited for");
+    seen.complete();
+    assert!(one.drained().now_or_never().is_some());
+    assert_eq!(ledger.checkpoint(), positions([(1, 7)]), "there was no message before that");
+    assert_eq!((told.take(), ledger.stats()), (vec![], LedgerStats::default()), "nobody dropped anything");
+}
+
+#[test]
+fn p8_who_gives_back_is_handed_out_nothing_more() {
+    let ledger = Told::default().ledger();
+    let one = begin(&ledger, 1, 0, 0);
+    hand_out(&one, 3).give_back(None);
+    assert_eq!(one.standing().position, offset(0));
+    let refused = one.hand_out([offset(1)], clock::now()).expect_err("its numbers were given back");
+    assert_eq!(refused.kind(), ErrorKind::Closed);
+    // What is not ours any more is left as it is; what was taken apart goes back as a whole.
+    let two = begin(&ledger, 2, 0, 0);
+    let late = hand_out(&two, 3);
+    drop(two.fence());
+    late.give_back(Some(offset(2)));
+    assert_eq!(two.standing().low_mark, offset(0));
+    let three = begin(&ledger, 3, 0, 0);
+    let mut shares = hand_out(&three, 3).split(2);
+    let (first, second) = (shares.next().expect("two"), shares.next().expect("two"));
+    second.give_back(Some(offset(2)));
+    first.complete();
+    assert_eq!((three.standing().low_mark, three.standing().open), (offset(0), 0));
+}
+
+#[test]
 fn p7_completions_of_a_queue_that_was_given_up_are_refused_counted_and_told_once() {
     let told = Told::default();
     let ledger = told.ledger();

@@ -126,6 +126,26 @@ fn the_age_of_the_oldest_open_piece_is_that_of_its_hand_out() {
 }
 
 #[test]
+fn p8_what_is_taken_back_is_not_open_and_is_where_the_queue_goes_on() {
+    let mut tracker = Tracker::new(offset(0));
+    let pieces = hand_out(&mut tracker, 0..10);
+    tracker.skip_to(offset(50));
+    tracker.drop_pieces(7..8);
+    tracker.take_back(4);
+    assert_eq!((tracker.open(), tracker.window(), tracker.position()), (4, 4, offset(4)));
+    tracker.take_back(4);
+    tracker.skip_to(offset(20));
+    assert!(tracker.complete(pieces.start..4));
+    assert_eq!((tracker.low_mark(), tracker.open(), tracker.oldest_since()), (offset(20), 0, None));
+    let again = hand_out(&mut tracker, 20..30);
+    assert_eq!((again.start, tracker.blocked_by_dropped()), (5, None), "the numbers are as new");
+    tracker.complete(5..6);
+    tracker.take_back(0);
+    assert_eq!((tracker.low_mark(), tracker.position(), tracker.window()), (offset(21), offset(21), 0));
+    assert_eq!(tracker.oldest_since(), None);
+}
+
+#[test]
 fn handing_out_nothing_is_no_hand_out_to_count_the_age_from() {
     let (mut tracker, start) = (Tracker::new(offset(0)), now());
     let later = start + Duration::from_secs(1);
@@ -193,6 +213,8 @@ enum Act {
     /// Completes, or drops, so many of the tokens that are held, from this one on; whole or in two parts.
     Complete(prop::sample::Index, bool),
     Drop(prop::sample::Index),
+    /// From a token on, with all that came after it.
+    TakeBack(prop::sample::Index),
     Below(prop::sample::Index, u64),
 }
 
@@ -203,6 +225,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => (0u64..1000).prop_map(Act::Skip),
         6 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(at, part)| Act::Complete(at, part)),
         1 => any::<prop::sample::Index>().prop_map(Act::Drop),
+        1 => any::<prop::sample::Index>().prop_map(Act::TakeBack),
         1 => (any::<prop::sample::Index>(), 0u64..3).prop_map(|(at, more)| Act::Below(at, more)),
     ];
     prop::collection::vec(act, 1..120)
@@ -254,13 +277,22 @@ impl Pair {
                 let open = self.naive.pieces[pieces].iter_mut().filter(|(_, fate)| *fate == Fate::Open);
                 open.for_each(|(_, fate)| *fate = Fate::Dropped);
             }
+            Act::TakeBack(at) if !self.held.is_empty() => {
+                let (numbers, pieces) = self.held[at.index(self.held.len())].clone();
+                self.held.retain(|(held, _)| held.start < numbers.start);
+                if self.held.iter().all(|(held, _)| held.end <= numbers.start) {
+                    self.tracker.take_back(numbers.start);
+                    let kept = self.naive.pieces.iter().take_while(|(_, fate)| *fate == Fate::Completed).count();
+                    self.naive.pieces.truncate(pieces.start.max(kept));
+                }
+            }
             Act::Below(at, more) if !self.naive.pieces.is_empty() => {
                 let below = self.naive.pieces[at.index(self.naive.pieces.len())].0 + more;
                 self.tracker.complete_below(offset(below));
                 let passed = self.naive.pieces.iter_mut().filter(|(end, _)| *end <= below);
                 passed.for_each(|(_, fate)| *fate = Fate::Completed);
             }
-            Act::Complete(..) | Act::Drop(_) | Act::Below(..) => {}
+            Act::Complete(..) | Act::Drop(_) | Act::TakeBack(_) | Act::Below(..) => {}
         }
     }
 

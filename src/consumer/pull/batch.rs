@@ -108,12 +108,7 @@ impl PullBatch {
 
     /// The messages one by one, each with a completion of its own.
     pub fn into_messages(self) -> BatchMessages {
-        BatchMessages {
-            queue: self.queue,
-            epoch: self.epoch,
-            messages: self.messages.into_iter(),
-            completion: self.completion,
-        }
+        BatchMessages { queue: self.queue, messages: self.messages.into_iter(), completion: self.completion }
     }
 }
 
@@ -141,20 +136,35 @@ impl IntoIterator for PullBatch {
 #[must_use = "what is not taken counts as dropped"]
 pub struct BatchMessages {
     queue: MessageQueue,
-    epoch: Epoch,
     messages: std::vec::IntoIter<Message>,
     completion: Completion,
 }
 
 impl BatchMessages {
-    pub(crate) const fn origin(&self) -> (&MessageQueue, Epoch) {
-        (&self.queue, self.epoch)
+    pub(crate) const fn queue(&self) -> &MessageQueue {
+        &self.queue
     }
 
-    /// The queue, and the offset of the first message that was not taken.
-    pub(crate) fn rest(&self) -> Option<(MessageQueue, Offset)> {
-        let next = self.messages.as_slice().first()?.queue_offset()?;
-        Some((self.queue.clone(), next))
+    /// The offset of the first message that was not taken.
+    pub(crate) fn next_offset(&self) -> Option<Offset> {
+        self.messages.as_slice().first()?.queue_offset()
+    }
+
+    /// Whether what is left may still be handed out: its queue was not set elsewhere, and is not being given up. At most once
+    /// nobody else reads it, so then also of a queue that was given up.
+    pub(crate) fn may_be_handed_out(&self) -> bool {
+        self.completion.is_current() && (self.completion.is_settled() || !self.completion.is_revoking())
+    }
+
+    /// Whether it was committed before it was handed out: at most once.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.completion.is_settled()
+    }
+
+    /// What is left is for the next owner of the queue.
+    pub(crate) fn give_back(self) {
+        let next = self.next_offset();
+        self.completion.give_back(next);
     }
 }
 
@@ -204,6 +214,16 @@ impl PulledMessage {
     /// Whether somebody who has gathered it should still hand it out.
     pub(crate) fn is_current(&self) -> bool {
         self.completion.is_current()
+    }
+
+    /// As [`Completion::is_revoking`].
+    pub(crate) fn is_revoking(&self) -> bool {
+        self.completion.is_revoking()
+    }
+
+    /// Whether both are of one queue.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        self.completion.queue() == other.completion.queue()
     }
 
     /// The message was processed; see [`Completion::complete`].

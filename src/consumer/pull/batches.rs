@@ -46,7 +46,8 @@ impl MessageBatch {
 pub trait PullStreamExt: TryStream<Ok = PulledMessage> + Sized {
     /// Gathers messages: up to `max`, or what has come `linger` after the first. The completions become one.
     ///
-    /// An error comes after what was gathered before it, so no good message is lost by it. Messages of a queue that was given
+    /// An error comes after what was gathered before it, so no good message is lost by it. When a queue is taken away, what
+    /// was gathered comes out at once, so that it may finish before the queue is given up. Messages of a queue that was given
     /// up, or set elsewhere, while they were gathered are left out: its next owner reads them, or they come again. Cancel
     /// safe: a dropped `next()` loses nothing. A `max` of 0 counts as 1.
     fn batches(self, max: usize, linger: Duration) -> Batches<Self> {
@@ -101,6 +102,7 @@ impl<S: TryStream<Ok = PulledMessage>> Stream for Batches<S> {
                     }
                     Poll::Ready(Some(Err(error))) => *this.failed = Some(error),
                     Poll::Ready(None) => *this.ended = true,
+                    Poll::Pending if is_pressing(this.gathered) => {}
                     Poll::Pending => {
                         let Some(timer) = this.timer else { return Poll::Pending };
                         ready!(timer.as_mut().poll(cx));
@@ -113,6 +115,11 @@ impl<S: TryStream<Ok = PulledMessage>> Stream for Batches<S> {
             }
         }
     }
+}
+
+/// Whether a queue of which there is something is being given up: it is waited for, so nothing lingers.
+fn is_pressing(gathered: &[PulledMessage]) -> bool {
+    gathered.chunk_by(PulledMessage::is_beside).filter_map(<[_]>::first).any(PulledMessage::is_revoking)
 }
 
 /// Everything that is still to be handed out, as one. `None`: nothing is.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -10,6 +9,7 @@ use crate::assignment::Topics;
 use crate::checkpoint::{Ledger, QueueLedger};
 use crate::consumer::pull::mailbox::Mailbox;
 use crate::consumer::pull::planner::{Start, Stop};
+use crate::consumer::pull::tray::Tray;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Epoch, Filter, MessageQueue, Offset, Subscription};
 
@@ -35,8 +35,7 @@ pub(crate) struct Desk {
     ledger: Ledger,
     topics: Arc<Topics>,
     state: Mutex<State>,
-    /// Counts what begins and what is lost, so that a look at every message costs no lock.
-    moves: AtomicU64,
+    tray: Tray,
 }
 
 struct State {
@@ -56,7 +55,7 @@ struct Owned {
 impl Desk {
     pub(crate) fn new(ledger: Ledger, topics: Arc<Topics>, reader: Arc<Mailbox>) -> Self {
         let state = State { owned: BTreeMap::new(), epochs: HashMap::new(), reader, is_closed: false };
-        Self { ledger, topics, state: Mutex::new(state), moves: AtomicU64::new(0) }
+        Self { ledger, topics, state: Mutex::new(state), tray: Tray::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -101,7 +100,7 @@ impl Desk {
         let epoch = state.epochs.get(queue).map_or_else(Epoch::default, |last| last.next());
         let ledger = self.ledger.begin(queue, epoch, place.at)?;
         state.epochs.insert(queue.clone(), epoch);
-        self.moves.fetch_add(1, Ordering::Release);
+        self.tray.begin(queue);
         if let Some(owned) = state.owned.get(queue) {
             owned.reader.begin(self.start(queue, epoch, place, owned.stop), ledger);
         }
@@ -116,21 +115,15 @@ impl Desk {
     /// Nothing more of a queue is handed out; what was may still be completed.
     pub(crate) fn lose(&self, queue: &MessageQueue) -> Option<QueueLedger> {
         let owned = self.state().owned.remove(queue)?;
-        self.moves.fetch_add(1, Ordering::Release);
         let revoked = self.ledger.revoke(queue);
+        self.tray.end(queue);
         owned.reader.end(queue);
         revoked
     }
 
-    /// Changes whenever a queue begins, moves or is lost.
-    pub(crate) fn moves(&self) -> u64 {
-        self.moves.load(Ordering::Acquire)
-    }
-
-    /// The last epoch of a queue that was begun, and whether it is owned still.
-    pub(crate) fn epoch(&self, queue: &MessageQueue) -> Option<(Epoch, bool)> {
-        let state = self.state();
-        Some((*state.epochs.get(queue)?, state.owned.contains_key(queue)))
+    /// What is handed out message by message lies here until it is.
+    pub(crate) const fn tray(&self) -> &Tray {
+        &self.tray
     }
 
     pub(crate) fn owned(&self) -> Vec<MessageQueue> {
@@ -197,7 +190,10 @@ impl Desk {
         for owned in state.owned.values() {
             owned.reader.close();
         }
-        state.owned.keys().cloned().collect()
+        let owned = state.owned.keys().cloned().collect();
+        drop(state);
+        self.tray.close();
+        owned
     }
 }
 

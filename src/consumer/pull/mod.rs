@@ -29,6 +29,7 @@ mod sink;
 mod start;
 mod steward;
 mod stream;
+mod tray;
 
 pub use batch::{BatchMessages, PullBatch, PulledMessage};
 pub use batches::{Batches, FilterSettled, MessageBatch, PullStreamExt};

@@ -5,13 +5,12 @@ use std::task::{Context, Poll};
 use futures_core::{FusedStream, Stream};
 use pin_project::{pin_project, pinned_drop};
 
-use crate::checkpoint::CommitMode;
 use crate::consumer::pull::PullBatch;
-use crate::consumer::pull::batch::BatchMessages;
 use crate::consumer::pull::control::PullControl;
 use crate::consumer::pull::per_message::PulledMessages;
 use crate::consumer::pull::per_queue::QueueStreams;
 use crate::consumer::pull::reader::Reader;
+use crate::consumer::pull::tray::Tray;
 use crate::error::Result;
 use crate::model::Checkpoint;
 
@@ -54,17 +53,8 @@ impl PullConsumer {
         self.reader.as_ref().map(Reader::positions).unwrap_or_default()
     }
 
-    pub(crate) fn moves(&self) -> u64 {
-        self.control.shared().desk.moves()
-    }
-
-    /// Whether what is left of a batch is still to be handed out: it was read in the epoch that its queue is in, and nobody
-    /// else reads it now. At most once nobody does also when the queue was lost, because it is committed.
-    pub(crate) fn is_current(&self, batch: &BatchMessages) -> bool {
-        let shared = self.control.shared();
-        let (queue, epoch) = batch.origin();
-        let is_committed = shared.options.mode == CommitMode::AtMostOnce;
-        shared.desk.epoch(queue).is_some_and(|(last, is_owned)| last == epoch && (is_owned || is_committed))
+    pub(crate) fn tray(&self) -> &Tray {
+        self.control.shared().desk.tray()
     }
 
     /// The messages one by one, each with a completion of its own.

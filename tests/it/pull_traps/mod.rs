@@ -1,6 +1,7 @@
 //! The traps of pulling, through the public consumer over the embedded broker's remoting port.
 
 mod checkpoints;
+mod leaving;
 mod offsets;
 mod peer;
 mod queues;
