@@ -9,6 +9,9 @@ cd "$(dirname "$0")/.."
 
 all="lease simple producer retry pull checkpoint assignment session remoting convert model wire engine"
 
+# Dependencies that no unit test of a pure file needs: the first build is the shorter for it.
+unused="anyhow clap criterion indicatif protox rcgen syn proc-macro2 tonic-prost-build tracing-subscriber"
+
 # What a part is: its top-level modules, the pure files of it (patterns), the unit tests that are run (all, if none are
 # named), and the shells that are left out.
 part() {
@@ -25,7 +28,7 @@ part() {
       only consumer/pull/tests/mod.rs message ;;
     checkpoint) modules="checkpoint clock task transport" 
       files="src/checkpoint/account.rs src/checkpoint/book.rs src/checkpoint/completion.rs src/checkpoint/event.rs"
-      files+=" src/checkpoint/ledger.rs src/checkpoint/tracker.rs src/checkpoint/tracker/*.rs"
+      files+=" src/checkpoint/book/under_way.rs src/checkpoint/ledger.rs src/checkpoint/tracker.rs src/checkpoint/tracker/*.rs"
       tests="checkpoint::"
       without checkpoint file ;;
     assignment) modules="assignment clock task transport" 
@@ -35,12 +38,14 @@ part() {
     session) modules="session" files="src/session/*.rs"
       only session/mod.rs choice groups
       sed -n '/^#\[derive(/h; /^pub enum RouteEndpoints/,/^}/{/^pub enum/{x;p;x};p}' src/session/mod.rs >>"$copy/src/session/mod.rs" ;;
-    remoting) modules="transport" files="src/transport/remoting/*.rs src/transport/remoting/*/*.rs" wires="auth body remoting" ;;
+    remoting) modules="transport" files="src/transport/remoting/*.rs src/transport/remoting/*/*.rs" wires="auth body remoting"
+      tests="transport::remoting" ;;
     convert) modules="proto transport" files="src/transport/grpc/convert/*.rs" wires="auth body grpc"
       tests="convert::" ;;
     model) modules="" files="src/model/*.rs src/error/*.rs" tests="model:: error::" ;;
     wire) modules="transport" files="src/transport/auth.rs src/transport/body.rs" wires="auth body" ;;
     engine) modules="embedded" files="src/embedded/engine/*.rs src/embedded/engine/*/*.rs"
+      tests="embedded::engine"
       only embedded/mod.rs engine ;;
     *) echo "no part $1; there are: $all" >&2; exit 2 ;;
   esac
@@ -60,12 +65,14 @@ without() {
   done
 }
 
+# The copy has a name of its own, or cargo would take one part's tests for those of another: they share a target directory.
 trim() {
   local module wire
   mkdir -p "$copy"
   rm -rf "$copy/src"
   cp -r src Cargo.lock "$copy"
-  sed -e '/^rocketmq-stream = {/d' -e '/^\[\[bench\]\]/,/^harness/d' -e '/^\[lints/,/^$/d' -e 's/^readme = .*//' -e 's/^bench = false/&\ndoctest = false/' Cargo.toml >"$copy/Cargo.toml"
+  sed -e '/^rocketmq-stream = {/d' -e '/^\[\[bench\]\]/,/^harness/d' -e '/^\[lints/,/^$/d' -e 's/^readme = .*//' -e 's/^bench = false/&\ndoctest = false/' \
+    -e "s/^name = \"rocketmq-stream\"/name = \"mutants-$1\"/" -e "/^\[dev-dependencies/,/^\[lib/{/^\(${unused// /\\|}\) =/d}" Cargo.toml >"$copy/Cargo.toml"
   wires="" tests=""
   part "$1"
   for wire in auth body dial grpc remoting tls; do
@@ -95,4 +102,4 @@ arguments=()
 arguments+=(--exclude-re 'impl (fmt::)?Debug for')
 # MUTANT_TIMEOUT: seconds; more of them on a busy machine, where a slow test looks like a loop without its end.
 [[ -z ${TRIM_ONLY:-} ]] || exit 0
-exec cargo mutants --in-place --no-shuffle --timeout "${MUTANT_TIMEOUT:-20}" "${arguments[@]}" "$@" --features serde -- --lib -- $tests
+exec cargo mutants --in-place --no-shuffle --timeout "${MUTANT_TIMEOUT:-20}" "${arguments[@]}" "$@" --no-default-features --features serde -- --lib -- $tests
