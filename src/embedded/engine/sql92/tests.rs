@@ -22,6 +22,7 @@ fn expressions_that_hold() {
         "amount = 120.0",
         "1.2e2 = amount",
         "amount >= 120 AND region = 'EU'",
+        "amount <= 120 AND NOT amount <= 119",
         "amount < 0 OR region <> 'US'",
         "NOT region = 'US'",
         "NOT (amount < 0 OR region = 'US')",

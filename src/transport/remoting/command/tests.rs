@@ -388,7 +388,8 @@ fn a_filter_means_in_a_heartbeat_what_it_means_to_us() {
 proptest! {
     #[test]
     fn commands_come_back_in_both_forms(
-        code in any::<i32>(),
+        // Of most numbers the binary form would cut something off.
+        code in prop_oneof![any::<i16>().prop_map(i32::from), any::<i32>()],
         version in any::<i16>(),
         opaque in any::<i32>(),
         kind in prop_oneof![Just(Kind::Request), Just(Kind::OneWay), Just(Kind::Answer)],
