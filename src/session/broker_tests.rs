@@ -17,6 +17,10 @@ struct Played {
     joined: Mutex<Vec<Endpoint>>,
     left: Mutex<Vec<Endpoint>>,
     forgotten: Mutex<Vec<Endpoint>>,
+    /// How long a broker takes to answer who comes.
+    slowness: Duration,
+    /// The groups that were told after the handshake.
+    told: Arc<Mutex<Vec<Option<Arc<str>>>>>,
     /// Says something to the client at each broker that it has joined.
     says: Mutex<Vec<mpsc::Sender<ServerCommand>>>,
 }
@@ -46,13 +50,19 @@ impl Presence for Played {
         self.says.lock().unwrap().push(say);
         let first = stream::iter([Ok(ServerCommand::Settings(ServerSettings::default()))]);
         let later = stream::unfold(said, async |mut said| Some((Ok(said.recv().await?), said)));
-        let (replies, told) = mpsc::channel(1);
-        let answers = stream::unfold(told, async |mut told| {
-            let _: ClientReply = told.recv().await?;
-            Some((Ok(ServerCommand::Settings(ServerSettings::default())), told))
+        let (replies, replied) = mpsc::channel(1);
+        let heard = (replied, Arc::clone(&self.told));
+        let answers = stream::unfold(heard, async |(mut replied, told)| {
+            if let ClientReply::Settings(settings) = replied.recv().await? {
+                told.lock().unwrap().push(settings.group);
+            }
+            Some((Ok(ServerCommand::Settings(ServerSettings::default())), (replied, told)))
         });
         let commands = Box::pin(first.chain(stream::select(later, answers)));
-        Box::pin(async move { Ok(PresenceLink { commands, replies }) })
+        Box::pin(async move {
+            clock::sleep(self.slowness).await;
+            Ok(PresenceLink { commands, replies })
+        })
     }
 
     fn heartbeat<'a>(&'a self, _: &'a Endpoint, _: &'a ClientSettings) -> Call<'a, ()> {
@@ -136,6 +146,18 @@ async fn a_client_becomes_known_to_every_member_of_every_broker_and_to_no_name_s
     assert!(session.is_ready(&at("slave:10911")));
     assert!(session.close(Duration::from_secs(5)).await);
     assert_eq!(wire.left.lock().unwrap().len(), 3, "and says goodbye to each");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_while_hands_are_shaken_is_told_right_after() {
+    let route = played().route.lock().unwrap().clone();
+    let wire = Arc::new(Played { route: Mutex::new(route), slowness: Duration::from_secs(1), ..Played::default() });
+    let session = session(&wire, RouteEndpoints::Server, None).await;
+    session.route(&"t".into()).await.unwrap();
+    clock::sleep(Duration::from_millis(500)).await;
+    session.update(|settings| settings.group = Some("later".into()));
+    clock::sleep(Duration::from_secs(1)).await;
+    assert_eq!(*wire.told.lock().unwrap(), vec![Some(Arc::from("later")); 3], "each of three brokers");
 }
 
 #[tokio::test(start_paused = true)]

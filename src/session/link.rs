@@ -45,6 +45,13 @@ impl LinkState {
     }
 }
 
+/// A link whose server knows this client.
+struct Registered {
+    link: PresenceLink,
+    /// What this client is. As the server knows it until something changes, while hands are shaken too.
+    wanted: watch::Receiver<ClientSettings>,
+}
+
 type Replies = mpsc::Sender<ClientReply>;
 
 /// What all links of a session share.
@@ -96,14 +103,14 @@ impl Link {
         let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
         loop {
             let error = match self.shake_hands().await {
-                Ok(link) => {
+                Ok(registered) => {
                     if backoff.attempts() > 1 {
                         tracing::info!(endpoint = %self.at, failures = backoff.attempts(), "answers again");
                     }
                     backoff.reset();
                     self.set(LinkState::Ready);
                     self.common.members_changed();
-                    self.keep(link).await
+                    self.keep(registered).await
                 }
                 Err(error) => error,
             };
@@ -124,20 +131,21 @@ impl Link {
     }
 
     /// Makes this client known, and waits for the server's answer.
-    async fn shake_hands(&self) -> Result<PresenceLink> {
+    async fn shake_hands(&self) -> Result<Registered> {
         let late = || {
             Error::new(ErrorKind::Timeout, format!("no answer to the settings within {HANDSHAKE:?}"))
                 .during(Operation::Handshake)
                 .at(&self.at)
         };
-        let settings = self.common.client.borrow().clone();
+        let mut wanted = self.common.client.subscribe();
+        let settings = wanted.borrow_and_update().clone();
         let shake = async {
             let mut link = self.common.wire.open(&self.at, &settings).await?;
             loop {
                 match link.commands.next().await {
                     Some(Ok(ServerCommand::Settings(answer))) => {
                         self.common.server.send_replace(answer);
-                        return Ok(link);
+                        return Ok(Registered { link, wanted });
                     }
                     Some(Ok(command)) => self.obey(command, &link.replies).await?,
                     Some(Err(error)) => return Err(error),
@@ -149,9 +157,7 @@ impl Link {
     }
 
     /// Keeps the registration until the connection is lost; returns why.
-    async fn keep(&self, mut link: PresenceLink) -> Error {
-        let mut wanted = self.common.client.subscribe();
-        wanted.mark_unchanged();
+    async fn keep(&self, Registered { mut link, mut wanted }: Registered) -> Error {
         let mut beat = clock::interval(HEARTBEAT);
         let mut resync = clock::interval(RESYNC);
         let mut missed = 0;
