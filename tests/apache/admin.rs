@@ -21,6 +21,8 @@ use sha1::Sha1;
 const UPDATE_CONSUMER_OFFSET: i32 = 15;
 const QUERY_CONSUMER_OFFSET: i32 = 14;
 const CREATE_TOPIC: i32 = 17;
+const UPDATE_BROKER_CONFIG: i32 = 25;
+const GET_BROKER_RUNTIME_INFO: i32 = 28;
 const GET_MAX_OFFSET: i32 = 30;
 const GET_ROUTE: i32 = 105;
 const CREATE_GROUP: i32 = 200;
@@ -343,6 +345,22 @@ impl Admin {
         fields.insert("Signature", &signature);
         let fields: Vec<_> = fields.into_iter().collect();
         call(queue.broker, code, &fields, b"").map(|answer| (answer.code, answer.body.len()))
+    }
+
+    /// Changes one broker's settings while it runs: lines of `name=value`. They go with its next start.
+    pub(crate) fn configure(&self, broker: SocketAddr, settings: &str) -> Result<()> {
+        let answer = call(broker, UPDATE_BROKER_CONFIG, &[], settings.as_bytes()).and_then(Answer::ok);
+        answer.map(drop).map_err(|e| e.while_trying(&format!("configure {broker}")))
+    }
+
+    /// How many messages one broker has handed out since its start, whoever asked.
+    pub(crate) fn handed_out(&self, broker: SocketAddr) -> Result<u64> {
+        let what = format!("ask {broker} how much it has handed out");
+        let answer = call(broker, GET_BROKER_RUNTIME_INFO, &[], b"").and_then(Answer::ok);
+        let body = answer.map_err(|e| e.while_trying(&what))?.body;
+        let info: Value = serde_json::from_slice(&body).map_err(|e| AdminError(format!("{what}: {e}")))?;
+        let count = info["table"]["msgGetTotalTodayNow"].as_str().and_then(|text| text.parse().ok());
+        count.ok_or_else(|| AdminError(format!("{what}: there is no msgGetTotalTodayNow in {info}")))
     }
 
     /// The readable queues of the topic as the name server knows them; none for an unknown topic.
