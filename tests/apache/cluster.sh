@@ -198,10 +198,12 @@ file_sizes() {
   [ -n "${MEASURE:-}" ] || printf '%s\n' mappedFileSizeCommitLog=33554432 mappedFileSizeConsumeQueue=300000
 }
 
-# A slave has its master's name, and a number of its own.
+# A slave has its master's name, and a number of its own. Where its master is it learns when it registers.
 identity() { # node
   case $1 in
-    broker-a-slave) printf '%s\n' brokerName=broker-a brokerId=1 brokerRole=SLAVE slaveReadEnable=true ;;
+    broker-a-slave)
+      printf '%s\n' brokerName=broker-a brokerId=1 brokerRole=SLAVE slaveReadEnable=true registerNameServerPeriod=10000
+      ;;
     *) printf '%s\n' "brokerName=$1" brokerId=0 ;;
   esac
 }
