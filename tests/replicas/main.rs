@@ -45,7 +45,7 @@ async fn read(consumer: &mut PullConsumer, count: usize) -> Vec<String> {
 #[tokio::test]
 async fn p17_reads_follow_the_masters_suggestion_to_its_slave_and_back() {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let Some(pair) = Pair::from_env().await else { return };
+    let Some(pair) = Pair::from_env("follow").await else { return };
     let (_calm, group) = (Calm::default(), unique("group"));
     let old = pair.store(BACKLOG).await;
     pair.replicated().await;
@@ -73,7 +73,7 @@ async fn p17_reads_follow_the_masters_suggestion_to_its_slave_and_back() {
 #[tokio::test]
 async fn p18_a_slave_that_lags_is_never_followed_backwards() {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let Some(pair) = Pair::from_env().await else { return };
+    let Some(pair) = Pair::from_env("lag").await else { return };
     let (_calm, group) = (Calm::default(), unique("group"));
     let mut stored = pair.store(BACKLOG).await;
     pair.replicated().await;
@@ -99,7 +99,7 @@ async fn p18_a_slave_that_lags_is_never_followed_backwards() {
 #[tokio::test]
 async fn p17_without_its_master_reading_goes_on_and_commits_wait_until_it_is_back_elsewhere() {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let Some(pair) = Pair::from_env().await else { return };
+    let Some(pair) = Pair::from_env("master-away").await else { return };
     let (_calm, group) = (Calm::default(), unique("group"));
     let stored = pair.store(BACKLOG).await;
     pair.replicated().await;

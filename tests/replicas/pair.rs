@@ -4,7 +4,7 @@ use std::env;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
 use rocketmq_stream::{Client, Filter, MessageQueue, PullConsumerBuilder, StartFrom};
@@ -12,8 +12,8 @@ use rocketmq_stream::{Client, Filter, MessageQueue, PullConsumerBuilder, StartFr
 use crate::admin::{Admin, Outgoing, Queue, Topic};
 use crate::support::{PATIENCE, secs, unique};
 
-/// Has a broker answer like one with a backlog far beyond its memory: readers of anything but the end are
-/// sent to the slave. It is the master's to send them there, so it must know that the slave may be read.
+/// Has a broker answer like one with a backlog far beyond its memory: readers of anything but the end are sent to the slave.
+/// It is the master that sends them there, so it must know that the slave may be read.
 const ALL_IS_OLD: &str = "accessMessageInMemoryMaxRatio=0\nslaveReadEnable=true";
 /// As a server has it by default.
 const ALL_IS_RECENT: &str = "accessMessageInMemoryMaxRatio=40\nslaveReadEnable=true";
@@ -21,7 +21,10 @@ const ALL_IS_RECENT: &str = "accessMessageInMemoryMaxRatio=40\nslaveReadEnable=t
 const STARVED: &str = "haFlowControlEnable=true\nmaxHaTransferByteInSecond=1";
 const FED: &str = "haFlowControlEnable=false\nmaxHaTransferByteInSecond=104857600";
 
-/// A suspended pull of the code that brokers check.
+/// What there are topics for.
+const TESTS: [&str; 3] = ["follow", "lag", "master-away"];
+
+/// A pull by the code that brokers check.
 const PULL_MESSAGE: i32 = 11;
 const TOPIC_NOT_EXIST: i32 = 17;
 
@@ -41,8 +44,9 @@ pub(crate) struct HandedOut {
 }
 
 impl Pair {
-    /// `None` without such a server, which must be allowed: plain `cargo test` works on a machine with Rust alone.
-    pub(crate) async fn from_env() -> Option<Self> {
+    /// With the topic of one of the [`TESTS`]. `None` without such a server, which must be allowed: plain `cargo test` works on a
+    /// machine with Rust alone.
+    pub(crate) async fn from_env(test: &str) -> Option<Self> {
         static SAID: Once = Once::new();
         let (Ok(name_server), Ok(_)) = (env::var("NAME_SERVER"), env::var("SLAVE_BROKER")) else {
             let required = env::var("REAL_SERVER_REQUIRED").is_ok_and(|value| value == "1");
@@ -54,16 +58,27 @@ impl Pair {
             return None;
         };
         let script = env::var("CLUSTER_SH").expect("cluster.sh sets it");
-        let pair = Self { name_server, script, topic: unique("topic") };
+        let pair = Self { name_server, script, topic: topic_of(test) };
         pair.work(|pair| {
+            static TOPICS: Once = Once::new();
+            TOPICS.call_once(|| pair.create_topics());
             pair.configure_both(ALL_IS_RECENT);
             pair.configure_both(FED);
-            let topic = Topic::new(&pair.topic).queues(1);
-            pair.admin().create_topic(&topic).expect("a topic");
-            pair.await_topic_at_slave();
         })
         .await;
         Some(pair)
+    }
+
+    /// All at once: a slave copies its master's topics every minute, and knows nothing of them until then.
+    fn create_topics(&self) {
+        for topic in TESTS.map(topic_of) {
+            self.admin().create_topic(&Topic::new(&topic).queues(1)).expect("a topic");
+        }
+        let group = unique("looks");
+        let ask = |topic: &str| self.admin().pull_as(("", ""), PULL_MESSAGE, &group, topic, &self.queue_at_slave());
+        wait_until("the slave knows the topics", || {
+            TESTS.map(topic_of).iter().all(|topic| ask(topic).expect("an answer of the slave").0 != TOPIC_NOT_EXIST)
+        });
     }
 
     /// The master's address now: it may have moved.
@@ -106,18 +121,6 @@ impl Pair {
         for broker in [self.master(), Self::slave()] {
             self.admin().configure(broker, settings).expect("configured");
         }
-    }
-
-    /// A slave copies its master's topics every ten seconds; until then it knows nothing of this one.
-    fn await_topic_at_slave(&self) {
-        let group = unique("looks");
-        wait_until("the slave knows the topic", || {
-            let (code, _) = self
-                .admin()
-                .pull_as(("", ""), PULL_MESSAGE, &group, &self.topic, &self.queue_at_slave())
-                .expect("an answer of the slave");
-            code != TOPIC_NOT_EXIST
-        });
     }
 
     /// Stores so many messages; their bodies.
@@ -212,6 +215,11 @@ impl Pair {
         let builder = client.pull_consumer(group).start_from(StartFrom::Earliest);
         builder.subscribe(&self.topic, Filter::all()).commit_interval(secs(1))
     }
+}
+
+fn topic_of(test: &str) -> String {
+    static PREFIX: OnceLock<String> = OnceLock::new();
+    format!("{}-{test}", PREFIX.get_or_init(|| unique("topic")))
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
