@@ -72,6 +72,7 @@ mod tests {
     #[test]
     fn a_property_that_is_set_twice_has_its_last_value() {
         let mut properties = Properties::default();
+        assert_eq!((properties.len(), properties.size(), properties.is_empty()), (0, 0, true));
         properties.set("a".into(), "1".into());
         properties.set("b".into(), "2".into());
         properties.set("a".into(), "3".into());

@@ -93,6 +93,15 @@ fn what_a_pulled_message_is_not_told_it_does_not_make_up() {
 }
 
 #[test]
+fn what_is_made_of_a_pulled_message_is_made_once_and_shared_by_its_clones() {
+    let message = message(&named(&[("KEYS", "42 43"), ("region", "EU")]));
+    let clone = message.clone();
+    assert!(std::ptr::eq(message.id(), clone.id()) && std::ptr::eq(message.keys(), clone.keys()));
+    assert!(std::ptr::eq(message.properties(), clone.properties()));
+    assert!(std::ptr::eq(message.store_host(), clone.store_host()));
+}
+
+#[test]
 fn the_properties_decide_the_type() {
     for (pairs, kind) in [
         (&[("TRAN_MSG", "TRUE"), ("DELAY", "3")][..], MessageType::Transaction),
@@ -112,9 +121,9 @@ fn a_body_that_was_unpacked_lies_in_its_own_buffer_and_one_that_was_not_where_it
     let (mut chunk, records) = chunk(&["", "", ""]);
     let refused = chunk.add_source(Bytes::from_static(b"cut off"));
     chunk.remove_source(refused);
-    chunk.remove_source(Source::Response);
     let unpacked = chunk.add_source(Bytes::from_static(b"unpacked"));
     assert_eq!(unpacked, Source::Unpacked(0), "the buffer that was taken back left no gap");
+    chunk.remove_source(Source::Response);
     chunk.push(records[0]);
     chunk.push(Record { body_in: unpacked, body: Span::new(2..8), ..records[1] });
     let reason = || Corruption::Malformed { reason: "cut off".into() };
