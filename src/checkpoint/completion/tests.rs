@@ -110,6 +110,40 @@ fn what_would_follow_but_is_of_another_queue_stays_with_its_own() {
     assert_eq!(ledger.checkpoint(), positions([(1, 5), (2, 10)]));
 }
 
+/// Whether it counts, whether it was committed before it was handed out, and whether its queue is being given up.
+fn says(completion: &Completion) -> [bool; 3] {
+    [completion.is_current(), completion.is_settled(), completion.is_revoking()]
+}
+
+#[test]
+fn p6_p8_in_every_state_of_its_queue_it_says_whether_it_counts() {
+    let ledger = Told::default().ledger();
+    let one = begin(&ledger, 1, 0, 0);
+    let open = hand_out(&one, 2);
+    let settled = one.hand_out_completed([offset(3)], crate::clock::now()).expect("handed out");
+    assert_eq!((says(&open), says(&settled)), ([true, false, false], [true, true, false]), "ours");
+    ledger.revoke(&queue(1)).expect("it is ours");
+    assert_eq!((says(&open), says(&settled)), ([true, false, true], [true, true, true]), "being given up");
+    drop(one.fence());
+    let given_up = ([false, false, false], [true, true, false]);
+    assert_eq!((says(&open), says(&settled)), given_up, "what is committed nobody else reads");
+    let _anew = begin(&ledger, 1, 1, 0);
+    assert_eq!((says(&open), says(&settled)), ([false, false, false], [false, true, false]), "set elsewhere");
+}
+
+#[test]
+fn one_of_several_queues_counts_while_all_do_and_a_share_as_its_whole() {
+    let ledger = Told::default().ledger();
+    let (one, two) = (begin(&ledger, 1, 0, 0), begin(&ledger, 2, 0, 0));
+    let share = hand_out(&two, 1).split(1).next().expect("one");
+    let many: Completion = [hand_out(&one, 1), hand_out(&two, 1)].into_iter().collect();
+    assert_eq!((says(&many), says(&share)), ([true, false, false], [true, false, false]));
+    ledger.revoke(&queue(2)).expect("it is ours");
+    assert_eq!((says(&many), says(&share)), ([true, false, true], [true, false, true]), "one is being given up");
+    drop(two.fence());
+    assert_eq!((says(&many), says(&share)), ([false, false, false], [false, false, false]), "one is given up");
+}
+
 #[test]
 fn it_splits_anywhere_and_each_half_is_its_own() {
     let ledger = Told::default().ledger();

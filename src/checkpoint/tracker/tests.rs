@@ -146,6 +146,20 @@ fn p8_what_is_taken_back_is_not_open_and_is_where_the_queue_goes_on() {
 }
 
 #[test]
+fn what_is_taken_back_leaves_no_age_behind() {
+    let (mut tracker, start) = (Tracker::new(offset(0)), now());
+    let after = |millis| start + Duration::from_millis(millis);
+    for (end, millis) in [(1, 0), (2, 1000), (3, 2000)] {
+        tracker.hand_out([offset(end)], after(millis)).expect("rising");
+    }
+    tracker.take_back(1);
+    assert_eq!(tracker.oldest_since(), Some(start), "that one is open as before");
+    tracker.hand_out([offset(2)], after(1050)).expect("rising");
+    assert!(tracker.complete(0..1));
+    assert_eq!(tracker.oldest_since(), Some(after(1050)));
+}
+
+#[test]
 fn handing_out_nothing_is_no_hand_out_to_count_the_age_from() {
     let (mut tracker, start) = (Tracker::new(offset(0)), now());
     let later = start + Duration::from_secs(1);
