@@ -131,11 +131,11 @@ impl Desk {
     }
 
     /// Another reader takes over a queue, from `start` on. `false`: the queue is not ours any more, or the reader has ended.
-    pub(crate) fn hand_over(&self, reader: &Arc<Mailbox>, start: Start, ledger: QueueLedger) -> bool {
+    pub(crate) fn hand_over(&self, reader: &Arc<Mailbox>, start: Start, ledger: QueueLedger, paused: bool) -> bool {
         let mut state = self.state();
         let Some(owned) = state.owned.get_mut(&start.queue) else { return false };
         // Under the lock: a seek that comes now is told after it.
-        let is_read = reader.begin_if_read(start, ledger);
+        let is_read = reader.begin_if_read(start, ledger, paused);
         if is_read {
             owned.reader = Arc::clone(reader);
         }

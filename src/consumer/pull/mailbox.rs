@@ -61,15 +61,16 @@ impl Mailbox {
         self.post(|mail| _ = mail.queues.insert(queue, Change { life, paused: None }));
     }
 
-    /// As [`begin`](Self::begin), unless the reader has ended. `false`: it has.
-    pub(crate) fn begin_if_read(&self, start: Start, ledger: QueueLedger) -> bool {
+    /// As [`begin`](Self::begin), unless the reader has ended. `false`: it has. A queue that was paused since it began
+    /// stays so.
+    pub(crate) fn begin_if_read(&self, start: Start, ledger: QueueLedger, paused: bool) -> bool {
         let mut mail = self.mail();
         if mail.is_retired {
             return false;
         }
         let queue = start.queue.clone();
         let life = Some(Life::Begin(Box::new(start), ledger));
-        mail.queues.insert(queue, Change { life, paused: None });
+        mail.queues.insert(queue, Change { life, paused: paused.then_some(true) });
         drop(mail);
         self.reader.wake();
         true

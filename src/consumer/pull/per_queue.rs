@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use futures_core::{FusedStream, Stream};
 
 use crate::checkpoint::QueueLedger;
-use crate::consumer::pull::mailbox::{Life, Mailbox};
+use crate::consumer::pull::mailbox::{Change, Life, Mailbox};
 use crate::consumer::pull::planner::Start;
 use crate::consumer::pull::reader::Reader;
 use crate::consumer::pull::shared::Shared;
@@ -31,11 +31,17 @@ pub struct QueueStreams {
     family: Option<Arc<Family>>,
     mailbox: Arc<Mailbox>,
     control: PullControl,
-    /// Queues that wait to come out.
-    waiting: VecDeque<(Start, QueueLedger)>,
+    waiting: VecDeque<Waiting>,
     children: HashMap<MessageQueue, Weak<Mailbox>>,
     expects_queues: bool,
     ended: bool,
+}
+
+/// A queue that waits to come out.
+struct Waiting {
+    start: Start,
+    ledger: QueueLedger,
+    paused: bool,
 }
 
 /// Held by the streams of one consumer: with the last of them it ends.
@@ -54,7 +60,8 @@ impl QueueStreams {
     pub(crate) fn new(reader: Reader, control: PullControl) -> Self {
         let shared = Arc::clone(reader.shared());
         let (mailbox, ended) = (Arc::clone(reader.mailbox()), reader.is_done());
-        let waiting = reader.dissolve().into();
+        let waiting = reader.dissolve().into_iter().map(|(start, ledger, paused)| Waiting { start, ledger, paused });
+        let waiting = waiting.collect();
         let family = Some(Arc::new(Family { shared, alive: AtomicUsize::new(0) }));
         Self { family, mailbox, control, waiting, children: HashMap::new(), expects_queues: true, ended }
     }
@@ -73,24 +80,33 @@ impl QueueStreams {
         }
         self.expects_queues = mail.expects_queues.unwrap_or(self.expects_queues);
         for (queue, change) in mail.queues {
-            self.waiting.retain(|(start, _)| start.queue != queue);
-            if let Some(Life::Begin(start, ledger)) = change.life {
-                self.waiting.push_back((*start, ledger));
-            }
+            self.change(&queue, change);
         }
         None
     }
 
+    fn change(&mut self, queue: &MessageQueue, change: Change) {
+        let Some(life) = change.life else {
+            let waiting = self.waiting.iter_mut().find(|waiting| waiting.start.queue == *queue);
+            return waiting.into_iter().for_each(|waiting| waiting.paused = change.paused.unwrap_or(waiting.paused));
+        };
+        self.waiting.retain(|waiting| waiting.start.queue != *queue);
+        if let Life::Begin(start, ledger) = life {
+            self.waiting.push_back(Waiting { start: *start, ledger, paused: change.paused.unwrap_or(false) });
+        }
+    }
+
     /// A stream for a queue; `None` when one of its own goes on with it, or it is not ours any more.
-    fn grow(&mut self, family: &Arc<Family>, start: Start, ledger: QueueLedger) -> Option<QueueStream> {
+    fn grow(&mut self, family: &Arc<Family>, waiting: Waiting) -> Option<QueueStream> {
+        let Waiting { start, ledger, paused } = waiting;
         let shared = &family.shared;
         let queue = start.queue.clone();
         let child = self.children.get(&queue).and_then(Weak::upgrade);
-        if child.is_some_and(|child| shared.desk.hand_over(&child, start.clone(), ledger.clone())) {
+        if child.is_some_and(|child| shared.desk.hand_over(&child, start.clone(), ledger.clone(), paused)) {
             return None;
         }
         let (mailbox, position) = (Arc::new(Mailbox::default()), start.at);
-        if !shared.desk.hand_over(&mailbox, start, ledger) {
+        if !shared.desk.hand_over(&mailbox, start, ledger, paused) {
             return None;
         }
         self.children.retain(|_, child| child.strong_count() > 0);
@@ -114,8 +130,8 @@ impl Stream for QueueStreams {
             this.ended = true;
             return Poll::Ready(Some(Err(error)));
         }
-        while let Some((start, ledger)) = this.waiting.pop_front() {
-            if let Some(stream) = this.grow(&family, start, ledger) {
+        while let Some(waiting) = this.waiting.pop_front() {
+            if let Some(stream) = this.grow(&family, waiting) {
                 return Poll::Ready(Some(Ok(stream)));
             }
         }

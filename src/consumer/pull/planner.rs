@@ -156,9 +156,9 @@ impl Planner {
         self.lanes.iter().flatten().map(|lane| (lane.queue.clone(), lane.position)).collect()
     }
 
-    /// Where another planner would have to begin to go on after what was handed out.
-    pub(crate) fn place_of(&self, queue: &MessageQueue) -> Option<Start> {
-        self.lane_of(queue).map(Lane::place_to_go_on)
+    /// Where another planner would have to begin to go on after what was handed out, and whether it is paused.
+    pub(crate) fn place_of(&self, queue: &MessageQueue) -> Option<(Start, bool)> {
+        self.lane_of(queue).map(|lane| (lane.place_to_go_on(), lane.paused))
     }
 
     pub(crate) fn position(&self, queue: &MessageQueue) -> Option<Offset> {

@@ -560,11 +560,11 @@ fn what_is_known_of_a_queue_can_be_asked() {
     assert_eq!((planner.bounds_of(&q(0)), planner.position(&q(2))), ((None, None), None));
     let pull = fetch(&mut planner, now);
     planner.on_pulled(pull.ticket, found(0, 5..8, 8, 100), now, 0.0);
-    let place = planner.place_of(&q(0)).expect("it is read");
+    let (place, _) = planner.place_of(&q(0)).expect("it is read");
     assert_eq!((place.at, place.not_before), (at(5), None), "what is buffered is read again by who goes on");
     fetches(&mut planner, now);
     assert_eq!(planner.positions(), Checkpoint::from_iter([(q(0), at(8)), (q(1), at(7))]));
-    let place = planner.place_of(&q(0)).expect("it is read");
+    let (place, _) = planner.place_of(&q(0)).expect("it is read");
     assert_eq!((place.queue, place.at, place.epoch), (q(0), at(8), epoch));
     assert_eq!(place.stop, Some(Stop { at: at(90), even_if_short: true }));
     assert_eq!(planner.bounds_of(&q(0)), (Some(at(0)), Some(at(100))));

@@ -86,10 +86,13 @@ impl Reader {
         &self.mailbox
     }
 
-    /// Stops reading; each queue with the place where another reader goes on.
-    pub(crate) fn dissolve(mut self) -> Vec<(Start, QueueLedger)> {
-        let queues = std::mem::take(&mut self.queues);
-        let places = queues.into_iter().filter_map(|(queue, ledger)| Some((self.planner.place_of(&queue)?, ledger)));
+    /// Stops reading; each queue with the place where another reader goes on, and whether it is paused.
+    pub(crate) fn dissolve(mut self) -> Vec<(Start, QueueLedger, bool)> {
+        let queues = std::mem::take(&mut self.queues).into_iter();
+        let places = queues.filter_map(|(queue, ledger)| {
+            let (start, paused) = self.planner.place_of(&queue)?;
+            Some((start, ledger, paused))
+        });
         places.collect()
     }
 

@@ -227,6 +227,44 @@ async fn a_queue_stream_ends_when_its_queue_is_taken_away_and_bounded_ones_at_th
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_queue_that_is_paused_before_its_stream_comes_out_comes_out_paused() {
+    // Before anything was polled; while its stream waits to come out; and before the consumer became streams.
+    for (streams_before, is_read_before) in [(0, false), (1, false), (0, true)] {
+        let fake = Fake::new(&[50, 50]);
+        let mut consumer = build(subscribed(), &fake).await.unwrap();
+        let control = consumer.control();
+        if is_read_before {
+            next(&mut consumer).await.complete();
+            control.pause(&q(1)).unwrap();
+            next(&mut consumer).await.complete();
+        }
+        let mut queues = consumer.per_queue();
+        let mut streams = Vec::new();
+        while streams.len() < streams_before {
+            streams.push(stream_of(&mut queues).await);
+        }
+        let paused = (0..2).map(q).find(|queue| streams.iter().all(|stream| stream.queue() != queue)).unwrap();
+        let paused = if is_read_before { q(1) } else { paused };
+        control.pause(&paused).unwrap();
+        while streams.len() < 2 {
+            streams.push(stream_of(&mut queues).await);
+        }
+        for stream in &mut streams {
+            let item = tokio::time::timeout(Duration::from_secs(60), stream.next()).await;
+            assert_eq!(
+                item.is_err(),
+                *stream.queue() == paused,
+                "{streams_before} {is_read_before}: {}",
+                stream.queue()
+            );
+        }
+        control.resume(&paused).unwrap();
+        let stream = streams.iter_mut().find(|stream| *stream.queue() == paused).unwrap();
+        next_of(stream).await.complete();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn p15_a_queue_whose_stream_failed_is_offered_again_and_the_others_go_on() {
     let fake = Fake::new(&[100, 100]);
     fake.with_log(&q(0), |log| log.min = 50);
