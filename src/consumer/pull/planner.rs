@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 use crate::model::{Checkpoint, MessageQueue, Offset};
-use crate::transport::Pulled;
+use crate::transport::{PullOutcome, Pulled};
 
 use budget::{Budget, Load};
 use lane::{Lane, Meaning, Place, UnderWay};
@@ -198,7 +198,8 @@ impl Planner {
             bytes: pulled.messages.iter().map(crate::model::Message::weight).sum(),
         };
         lane.weigh(load);
-        if asked.offset != lane.fetched {
+        // A reset is told once, wherever the pull was.
+        if asked.offset != lane.fetched && pulled.outcome != PullOutcome::Reset {
             self.rest(ticket.slot, None, false);
             return Some(queue);
         }

@@ -406,6 +406,19 @@ fn p29_a_reset_is_obeyed_whatever_the_policy() {
     assert_eq!(fetch(&mut planner, now).offset, at(7));
 }
 
+#[test]
+fn p29_a_reset_is_obeyed_also_by_a_queue_whose_buffer_was_dropped_since_it_was_asked_for() {
+    let now = Instant::now();
+    let mut planner = planner(OPTIONS, [start(0, 0)]);
+    let pull = fetch(&mut planner, now);
+    planner.on_pulled(pull.ticket, found(0, 0..4, 4, 100), now, 0.0);
+    let behind = fetch(&mut planner, now);
+    planner.set_paused(&q(0), true);
+    planner.on_pulled(behind.ticket, answer(PullOutcome::Reset, vec![], 70, 100), now, 0.0);
+    let Step::Restart { from, to, cause, .. } = planner.next(now) else { panic!("nobody is told of it twice") };
+    assert_eq!((from, to, cause), (at(0), at(70), Cause::Reset));
+}
+
 fn until(id: u32, from: u64, stop: u64, even_if_short: bool) -> Start {
     Start { stop: Some(Stop { at: at(stop), even_if_short }), ..start(id, from) }
 }
