@@ -142,10 +142,10 @@ impl Book {
     }
 
     /// An administrator has reset the group, and with it what the broker has committed. What was acknowledged before says
-    /// nothing any more: also a position that equals it is sent again.
+    /// nothing any more: also a position that equals it is sent again. What was wanted before is not: it would undo the reset.
     pub(crate) fn reset_at_broker(&mut self, queue: &MessageQueue, to: Offset) {
         if let Some(line) = self.lines.get_mut(queue) {
-            line.committed = Some(Saved { next: to, epoch: None });
+            (line.wanted, line.committed) = (None, Some(Saved { next: to, epoch: None }));
         }
     }
 

@@ -115,9 +115,9 @@ impl Committer {
         self.desk.work.notify_one();
     }
 
-    /// An administrator has reset the group, and with it what the broker has committed.
+    /// An administrator has reset the group, and with it what the broker has committed; the queue has begun anew there.
     pub(crate) fn reset(&self, queue: &MessageQueue, to: Offset) {
-        self.desk.with(|book| book.reset_at_broker(queue, to));
+        self.desk.reset(queue, to);
         self.desk.work.notify_one();
     }
 

@@ -75,6 +75,18 @@ impl Desk {
         })
     }
 
+    /// The broker has this position, and what is completed since the queue has begun anew is to be saved.
+    pub(super) fn reset(&self, queue: &MessageQueue, to: Offset) {
+        self.with(|book| {
+            book.reset_at_broker(queue, to);
+            if self.mode != CommitMode::Manual
+                && let Some(mark) = self.ledger.marks().into_iter().find(|mark| mark.queue == *queue)
+            {
+                book.want(queue, mark.epoch, mark.low_mark);
+            }
+        });
+    }
+
     /// These positions are to be saved, of the queues that are ours; returns those.
     pub(super) fn want_checkpoint(&self, checkpoint: &Checkpoint) -> Checkpoint {
         self.with(|book| {

@@ -356,12 +356,13 @@ impl Reader {
 
     /// The new epoch comes back by the mailbox, as any other.
     fn restart(&mut self, queue: &MessageQueue, from: Offset, to: Offset, cause: Cause) {
-        if matches!(cause, Cause::Reset) {
-            self.shared.committer.reset(queue, to);
-        }
         let (name, moved) = (queue.clone(), self.shared.desk.move_to(queue, Place::at(to)));
         match (moved, cause) {
-            (Ok(()), Cause::Reset) => self.shared.tell(PullEvent::Reset { queue: name, from, to }),
+            (Ok(()), Cause::Reset) => {
+                // Once it has begun anew, so that nothing of before is wanted any more.
+                self.shared.committer.reset(queue, to);
+                self.shared.tell(PullEvent::Reset { queue: name, from, to });
+            }
             (Ok(()), Cause::BeyondEnd) => self.shared.tell(PullEvent::Gap { queue: name, at: from, to }),
             (Err(error), _) => tracing::debug!(%error, "a queue was given up while it was reset"),
         }

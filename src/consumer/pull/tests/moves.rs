@@ -4,6 +4,7 @@ use super::*;
 use crate::checkpoint::CommitMode;
 use crate::consumer::pull::{PullEvent, SeekTo};
 use crate::error::ErrorKind;
+use crate::model::Checkpoint;
 
 #[tokio::test(start_paused = true)]
 async fn p6_after_a_seek_nothing_of_before_is_handed_out_and_late_completions_change_nothing() {
@@ -121,6 +122,30 @@ async fn p29_a_reset_by_an_administrator_is_obeyed_and_what_is_committed_follows
     assert!(matches!(event, Some(PullEvent::Reset { from, to, .. }) if (from, to) == (at(100), at(30))), "{event:?}");
     consumer.control().flush().await.unwrap();
     assert_eq!(fake.committed(&q(0)), Some(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p29_the_position_of_before_a_reset_is_not_committed_over_it() {
+    for mode in [CommitMode::AtLeastOnce, CommitMode::Manual] {
+        let fake = Fake::new(&[100]);
+        let mut consumer = build(subscribed().commit_mode(mode), &fake).await.unwrap();
+        let control = consumer.control();
+        read(&mut consumer, &q(0), 100).await;
+        control.commit(&consumer.position()).await.unwrap();
+        assert_eq!(fake.committed(&q(0)), Some(100));
+        fake.with_log(&q(0), |log| (log.reset, log.committed) = (Some(30), Some(30)));
+        let batch = next(&mut consumer).await;
+        assert_eq!(batch.range().start, at(30));
+        // Who begins now begins there, also when this process dies before it has saved anything.
+        for _ in 0..60 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(fake.committed(&q(0)), Some(30), "{mode:?}");
+        }
+        let end = batch.range().end;
+        batch.complete();
+        control.commit(&Checkpoint::from_iter([(q(0), end)])).await.unwrap();
+        assert_eq!(fake.committed(&q(0)), Some(end.get()), "{mode:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
