@@ -12,6 +12,12 @@ use crate::op::{Contract, Entry, Event, Op, Place, Process, Queue, Sent, Why};
 /// How old what a broker said about a position may be when a queue begins there: an answer may be late by so much.
 const SLACK: u64 = 4_000;
 
+/// How long a save may take when a queue is given up, and as much again as a busy process needs to say so.
+const SAVE: u64 = 13_000;
+
+/// How long a broker may hold the poll of a reader that has gone: it takes a reset for its own.
+const POLL: u64 = 10_000;
+
 /// Messages that are handed out together at most.
 const PIECE: usize = 32;
 
@@ -36,14 +42,20 @@ pub(crate) enum Kind {
     PollSkip,
     /// A poll goes back.
     NonmonotonicPoll,
-    /// A poll of an epoch that is over, or of a queue that is not the process's.
+    /// A poll of an epoch that is over, or of a queue that is not the process's, or is not for long.
     StalePoll,
+    /// A poll of a queue that is paused.
+    PausedPoll,
+    /// A reset is not followed.
+    ResetIgnored,
     /// A message that the filter does not want.
     Unfiltered,
     /// A queue begins behind messages that nobody has processed.
     SkippedBegin,
     /// A queue begins before what was committed for good.
     Reread,
+    /// A queue does not begin where its process was told to.
+    Misplaced,
     /// A position was committed beyond what is processed: after a crash it would be lost.
     Lost,
     /// A committed position goes back, and nobody asked for it.
@@ -52,6 +64,8 @@ pub(crate) enum Kind {
     NotDurable,
     /// A queue was given up although there was time for what is open.
     GivenUpEarly,
+    /// A queue is not given up when its time is over.
+    HeldUp,
     /// A queue was given up at a lower position than was completed.
     Undercommitted,
     /// Handed out before its position was committed (at most once).
@@ -89,6 +103,7 @@ pub(crate) fn anomalies(contract: Contract, history: &[Event]) -> Vec<Anomaly> {
     let mut checker = Checker::new(contract, history);
     for event in history {
         checker.now = event.at;
+        checker.overdue();
         checker.take(&event.op);
     }
     checker.end();
@@ -112,6 +127,18 @@ struct Shared {
     /// Two have owned it at once since somebody committed as far as he is: RocketMQ has nothing against one who commits
     /// what is lower than what the other has.
     is_contested: bool,
+    /// The broker has other positions than it has acknowledged, and nobody has looked since.
+    is_forgotten: bool,
+    /// When each message was stored, as far as its sender knows.
+    stored: BTreeMap<u64, u64>,
+    /// When it last came to somebody, or went, or an answer about it may have been lost.
+    moved: u64,
+    /// When somebody has given it up last.
+    left: u64,
+    /// When it was reset, if its only owner is to follow.
+    reset: Option<u64>,
+    /// Where it was reset to.
+    resets: BTreeSet<u64>,
     /// The position that nothing may undo, and since when.
     firm: Option<(u64, u64)>,
     places: BTreeMap<Place, u64>,
@@ -126,6 +153,13 @@ struct Reader {
     done: BTreeSet<u64>,
     /// Of them what was completed when there was no time left: it may have counted for nothing.
     unsure: BTreeSet<u64>,
+    /// When it began.
+    since: u64,
+    /// It began where the broker may have something else, and tells the broker.
+    is_told: bool,
+    /// The broker has something else since it began: it was told.
+    has_said: bool,
+    paused: bool,
     /// Until when what is open may be completed.
     until: Option<u64>,
     /// Its process does not wait that long.
@@ -141,6 +175,9 @@ struct Checker {
     last_sent: BTreeMap<(Process, Queue), u64>,
     sends_may_repeat: bool,
     outputs: BTreeMap<(Queue, u64), usize>,
+    is_troubled: bool,
+    /// Until when queues that are lost are given up.
+    leaving: BTreeMap<(Process, Queue), u64>,
     found: Vec<Anomaly>,
 }
 
@@ -189,6 +226,8 @@ impl Checker {
             last_sent: BTreeMap::new(),
             sends_may_repeat: false,
             outputs: BTreeMap::new(),
+            is_troubled: false,
+            leaving: BTreeMap::new(),
             found: Vec::new(),
         }
     }
@@ -202,14 +241,33 @@ impl Checker {
             Op::Send { by, value, sent } => self.send(*by, *value, *sent),
             Op::RepliesLost => self.sends_may_repeat = true,
             Op::Begin { by, queue, at, why } => self.begin(*by, *queue, *at, *why),
-            Op::Poll { by, queue, epoch, range, messages } => self.poll(*by, *queue, *epoch, range, messages),
+            Op::Poll { by, queue, epoch, range, messages, gathered } => {
+                self.within_poll(*queue, range, messages);
+                self.poll((*by, *queue), *epoch, range, messages, *gathered);
+            }
             Op::Complete { by, queue, range, late } => self.complete(*by, *queue, range.clone(), *late),
             Op::Revoking { by, queue, within } => {
                 if let Some(reader) = self.readers.get_mut(&(*by, *queue)) {
                     reader.until = Some(self.now + within);
+                    self.leaving.insert((*by, *queue), self.now + within + SAVE);
                 }
+                self.moved(*queue);
             }
-            Op::Revoked { by, queue, reached } => self.revoked(*by, *queue, *reached),
+            Op::Revoked { by, queue, reached, saved } => {
+                self.revoked(*by, *queue, *reached);
+                self.left_behind(*by, *queue, *reached, *saved);
+                self.queues.entry(*queue).or_default().left = self.now;
+            }
+            Op::Paused { by, queue, paused } => {
+                self.readers.entry((*by, *queue)).and_modify(|reader| reader.paused = *paused);
+            }
+            Op::Reset { queue, to } => self.reset(*queue, *to),
+            Op::Forgets { queue, next } => self.forgets(*queue, *next),
+            Op::Asked { queue, .. } => self.queues.entry(*queue).or_default().is_forgotten = false,
+            Op::Trouble { over } => {
+                self.is_troubled = !over;
+                self.queues.values_mut().for_each(|shared| (shared.moved, shared.reset) = (self.now, None));
+            }
             Op::Durable { by, queue, next, place } => self.durable(*by, *queue, *next, *place),
             Op::Observe { queue, next, place } => self.observe(*queue, *next, *place),
             Op::Crash { by } | Op::Leave { by } => self.gone(*by),
@@ -231,7 +289,9 @@ impl Checker {
             }
             return;
         };
-        match self.queues.entry(queue).or_default().log.get(&offset).map(|entry| entry.value) {
+        let shared = self.queues.entry(queue).or_default();
+        shared.stored.insert(offset, self.now);
+        match shared.log.get(&offset).map(|entry| entry.value) {
             Some(there) if there == value => {}
             Some(there) => {
                 let text = format!("q{queue} {offset} is {value} for its sender, and {there} in the queue");
@@ -251,12 +311,17 @@ impl Checker {
 
     fn begin(&mut self, by: Process, queue: Queue, at: u64, why: Why) {
         let (contract, now) = (self.contract, self.now);
-        let before = self.readers.insert((by, queue), Reader::at(at));
+        let is_told = !matches!(why, Why::Gained | Why::Started { .. });
+        let before = self.readers.insert((by, queue), Reader::at(at, now, is_told));
+        self.leaving.remove(&(by, queue));
+        self.moved(queue);
+        let is_moved = matches!(why, Why::Sought | Why::Reset);
         let shared = self.queues.entry(queue).or_default();
+        shared.is_forgotten &= why != Why::Reset;
         let mut found = Vec::new();
         shared.owners.insert(by);
         shared.is_contested |= shared.owners.len() > 1;
-        if why == Why::Sought {
+        if is_moved {
             shared.gaps += 1;
             shared.excused.extend(shared.log.range(..at).map(|(offset, _)| *offset));
             shared.once.retain(|offset, _| *offset < at);
@@ -264,7 +329,7 @@ impl Checker {
             // What the last owner handed out while the position was asked for.
             shared.once.retain(|_, handed| *handed + SLACK <= now);
         }
-        if why != Why::Sought
+        if !is_moved
             && contract != Contract::AtMostOnce
             && let Some(offset) = shared.unprocessed_below(at)
         {
@@ -276,12 +341,20 @@ impl Checker {
         };
         let firm = shared.firm.filter(|(since, _)| since + SLACK <= now).map(|(_, firm)| firm);
         let at_least = match (why, before) {
-            (Why::Sought, _) => None,
+            (Why::Sought | Why::Reset | Why::Restored { .. }, _) => None,
             (Why::GivenBack, Some(before)) => Some(before.low_mark(shared).0),
             _ => stored.or(firm),
         };
         if let Some(firm) = at_least.filter(|firm| at < *firm) {
             found.push((Kind::Reread, format!("p{by} begins q{queue} at {at}, and {firm} was committed")));
+        }
+        let is_told = match why {
+            Why::Restored { at: told } => told == at,
+            Why::Reset => shared.resets.contains(&at),
+            _ => true,
+        };
+        if !is_told {
+            found.push((Kind::Misplaced, format!("p{by} begins q{queue} at {at}, {why:?}")));
         }
         if let Some((_, firm)) = &mut shared.firm {
             *firm = at.min(*firm);
@@ -289,8 +362,14 @@ impl Checker {
         found.into_iter().for_each(|(kind, text)| self.find(kind, Some(queue), text));
     }
 
-    fn poll(&mut self, by: Process, queue: Queue, epoch: Option<u64>, range: &Range<u64>, messages: &[(u64, u64)]) {
-        self.within_poll(queue, range, messages);
+    fn poll(
+        &mut self,
+        (by, queue): (Process, Queue),
+        epoch: Option<u64>,
+        range: &Range<u64>,
+        messages: &[(u64, u64)],
+        gathered: bool,
+    ) {
         let committed = self.committed_before(by, queue, range.end);
         let shared = self.queues.entry(queue).or_default();
         // At most once, what is left of a batch is committed, so nobody else would read it: it comes also when the queue went.
@@ -299,6 +378,15 @@ impl Checker {
             return self.find(Kind::StalePoll, Some(queue), format!("p{by} gets q{queue}, which is not its own"));
         };
         let mut found = Vec::from_iter(committed);
+        // At most once, what was committed for it is handed out, also when its queue was paused meanwhile.
+        reader.paused &= self.contract != Contract::AtMostOnce;
+        let refused = reader.refuses(is_left || gathered, epoch);
+        found.extend(refused.map(|(kind, why)| (kind, format!("p{by} gets q{queue}, {why}"))));
+        let is_new = |offset: u64| shared.reset.is_some_and(|reset| shared.stored.get(&offset) > Some(&reset));
+        if let Some((offset, _)) = messages.iter().find(|(offset, _)| is_new(*offset)) {
+            found.push((Kind::ResetIgnored, format!("p{by} gets q{queue} {offset}, stored after the queue was reset")));
+            shared.reset = None;
+        }
         let (next, end) = (reader.next, range.end);
         if epoch < reader.epoch {
             found.push((Kind::StalePoll, format!("p{by} gets q{queue} of {epoch:?}, after {:?}", reader.epoch)));
@@ -387,6 +475,9 @@ impl Checker {
         let shared = self.queues.entry(queue).or_default();
         shared.owners.remove(&by);
         shared.gaps += 1;
+        self.leaving.remove(&(by, queue));
+        self.moved(queue);
+        let shared = &self.queues[&queue];
         let Some(reader) = self.readers.get(&(by, queue)) else { return };
         let (lowest, highest) = reader.low_mark(shared);
         let open = reader.handed.difference(&reader.done).next().copied();
@@ -407,10 +498,57 @@ impl Checker {
         }
     }
 
+    /// Who gives a queue up has saved what it has reached, or was told that it could not. Who has begun it meanwhile may
+    /// have committed since.
+    fn left_behind(&mut self, by: Process, queue: Queue, reached: u64, saved: Option<u64>) {
+        let shared = &self.queues[&queue];
+        let Some(saved) = saved.filter(|saved| *saved < reached && !shared.is_forgotten) else { return };
+        let others = shared.owners.iter().filter_map(|other| self.readers.get(&(*other, queue)));
+        let is_of_others = others.into_iter().any(|other| other.is_told || !other.done.is_empty())
+            || self.readers.get(&(by, queue)).is_none_or(|reader| reader.since <= shared.left);
+        if self.contract == Contract::AtLeastOnce && !is_of_others {
+            let text = format!("p{by} has given up q{queue} at {reached}, and {saved} is saved");
+            self.find(Kind::NotDurable, Some(queue), text);
+        }
+    }
+
+    /// What is lost is given up when its time is over, whatever is open.
+    fn overdue(&mut self) {
+        let now = self.now;
+        let overdue: Vec<_> = self.leaving.iter().filter(|(_, until)| **until < now).map(|(who, _)| *who).collect();
+        for (by, queue) in overdue {
+            let until = self.leaving.remove(&(by, queue)).unwrap_or_default();
+            self.find(Kind::HeldUp, Some(queue), format!("p{by} has not given up q{queue} by {until} ms"));
+        }
+    }
+
+    fn moved(&mut self, queue: Queue) {
+        let shared = self.queues.entry(queue).or_default();
+        (shared.moved, shared.reset) = (self.now, None);
+    }
+
+    /// Until somebody follows, what is committed counts for nothing.
+    fn reset(&mut self, queue: Queue, to: u64) {
+        let (now, is_troubled) = (self.now, self.is_troubled);
+        let shared = self.queues.entry(queue).or_default();
+        shared.resets.insert(to);
+        shared.excused.extend(shared.log.range(..to).map(|(offset, _)| *offset));
+        (shared.firm, shared.is_forgotten) = (None, true);
+        let is_settled = shared.owners.len() == 1 && shared.moved + POLL < now;
+        shared.reset = (is_settled && !is_troubled).then_some(now);
+    }
+
+    fn forgets(&mut self, queue: Queue, next: u64) {
+        let shared = self.queues.entry(queue).or_default();
+        shared.places.insert(Place::Broker, next);
+        shared.firm = shared.firm.map(|(since, firm)| (since, firm.min(next)));
+        shared.is_forgotten = true;
+    }
+
     fn durable(&mut self, by: Process, queue: Queue, next: u64, place: Place) {
         let shared = self.queues.entry(queue).or_default();
         let there = shared.places.get(&place).copied().unwrap_or_default();
-        if there < next && (place != Place::Broker || !shared.is_contested) {
+        if there < next && (place != Place::Broker || !(shared.is_contested || shared.is_forgotten)) {
             let text = format!("p{by} was told that q{queue} {next} is saved, and {there} is in {place:?}");
             self.find(Kind::NotDurable, Some(queue), text);
         }
@@ -431,9 +569,11 @@ impl Checker {
             if let Some((_, firm)) = shared.firm.filter(|(_, firm)| next < *firm) {
                 found.push((Kind::Regressed, format!("q{queue} is {next}, and was {firm}")));
             }
-            let owner = shared.owners.first().and_then(|owner| self.readers.get(&(*owner, queue)));
+            let mut owner = shared.owners.first().and_then(|owner| self.readers.get_mut(&(*owner, queue)));
+            owner.iter_mut().for_each(|owner| owner.has_said |= !known);
             // An owner may have begun before what the last one has committed since.
-            let mine = owner.map_or(u64::MAX, |reader| match contract {
+            let mine = owner.as_ref().map_or(u64::MAX, |reader| match contract {
+                _ if !reader.has_said => reader.start,
                 Contract::AtMostOnce => reader.next,
                 _ => reader.low_mark(shared).0,
             });
@@ -451,8 +591,10 @@ impl Checker {
         for shared in self.queues.values_mut() {
             if shared.owners.remove(&by) {
                 shared.gaps += 1;
+                (shared.moved, shared.left, shared.reset) = (self.now, self.now, None);
             }
         }
+        self.leaving.retain(|(leaving, _), _| *leaving != by);
     }
 
     fn end(&mut self) {
@@ -504,8 +646,21 @@ impl Checker {
 }
 
 impl Reader {
-    const fn at(at: u64) -> Self {
+    /// Why nothing more is handed out. `is_older`: it was taken from the queue before.
+    fn refuses(&self, is_older: bool, epoch: Option<u64>) -> Option<(Kind, &'static str)> {
+        if self.until.is_some() && !is_older {
+            return Some((Kind::StalePoll, "which it lets go of"));
+        }
+        // What is left of a batch was taken from the queue before.
+        (self.paused && epoch.is_some() && !is_older).then_some((Kind::PausedPoll, "which is paused"))
+    }
+
+    const fn at(at: u64, since: u64, is_told: bool) -> Self {
         Self {
+            since,
+            is_told,
+            has_said: !is_told,
+            paused: false,
             start: at,
             next: at,
             epoch: None,

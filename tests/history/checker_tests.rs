@@ -37,11 +37,11 @@ impl Story {
 
     fn gets(self, by: Process, range: Range<u64>) -> Self {
         let messages = range.clone().map(|offset| (offset, 100 + offset)).collect();
-        self.and(Op::Poll { by, queue: 0, epoch: Some(0), range, messages })
+        self.and(Op::Poll { by, queue: 0, epoch: Some(0), range, messages, gathered: false })
     }
 
     fn gets_exactly(self, by: Process, range: Range<u64>, messages: &[(u64, u64)]) -> Self {
-        self.and(Op::Poll { by, queue: 0, epoch: Some(0), range, messages: messages.to_vec() })
+        self.and(Op::Poll { by, queue: 0, epoch: Some(0), range, messages: messages.to_vec(), gathered: false })
     }
 
     fn completes(self, by: Process, range: Range<u64>) -> Self {
@@ -57,7 +57,7 @@ impl Story {
     }
 
     fn revoked(self, by: Process, reached: u64) -> Self {
-        self.and(Op::Revoked { by, queue: 0, reached })
+        self.and(Op::Revoked { by, queue: 0, reached, saved: None })
     }
 
     fn sends(self, value: u64, sent: Sent) -> Self {
@@ -166,9 +166,11 @@ fn polls_follow_each_other() {
 fn what_was_pulled_ahead_of_a_seek_is_found() {
     let story = story(ALO, 6).begins(1, 0, START).reads(1, 0..2).begins(1, 0, Why::Sought);
     let messages = (0..6).map(|offset| (offset, 100 + offset)).collect();
-    let story = story.and(Op::Poll { by: 1, queue: 0, epoch: Some(1), range: 0..6, messages }).completes(1, 0..6);
+    let story = story
+        .and(Op::Poll { by: 1, queue: 0, epoch: Some(1), range: 0..6, messages, gathered: false })
+        .completes(1, 0..6);
     let messages = (2..6).map(|offset| (offset, 100 + offset)).collect();
-    let story = story.and(Op::Poll { by: 1, queue: 0, epoch: Some(0), range: 2..6, messages });
+    let story = story.and(Op::Poll { by: 1, queue: 0, epoch: Some(0), range: 2..6, messages, gathered: false });
     story.shows(&[Kind::StalePoll, Kind::NonmonotonicPoll]);
 }
 
@@ -230,6 +232,115 @@ fn a_queue_is_given_up_after_what_is_open_or_its_time() {
     again(too_late().revoked(1, 2)).shows(&[]);
     again(too_late().revoked(1, 0)).shows(&[Kind::Undercommitted]);
     again(leaving().and(within(500)).wait(600).revoked(1, 2)).shows(&[Kind::Lost]);
+}
+
+#[test]
+fn a_queue_that_is_given_up_is_saved_unless_it_was_told_or_somebody_else_may_have_saved_since() {
+    let leaving =
+        || story(ALO, 4).begins(1, 0, START).reads(1, 0..2).and(Op::Revoking { by: 1, queue: 0, within: 500 });
+    let saved = |story: Story, saved| story.and(Op::Revoked { by: 1, queue: 0, reached: 2, saved });
+    let rest = |story: Story| story.wait(5_000).begins(2, 2, Why::Gained).reads(2, 2..4);
+    rest(saved(leaving(), Some(2))).shows(&[]);
+    rest(saved(leaving(), None)).shows(&[]);
+    rest(saved(leaving(), Some(1))).shows(&[Kind::NotDurable]);
+    rest(saved(leaving().and(Op::Forgets { queue: 0, next: 1 }), Some(1))).shows(&[]);
+    let begun = |why| leaving().begins(2, 1, why);
+    saved(begun(Why::Gained), Some(1)).reads(2, 1..4).shows(&[Kind::NotDurable]);
+    saved(begun(Why::Restored { at: 1 }), Some(1)).reads(2, 1..4).shows(&[]);
+    saved(begun(Why::Gained).reads(2, 1..3), Some(1)).reads(2, 3..4).shows(&[]);
+    let overlapped = story(ALO, 4).begins(2, 0, START).begins(1, 0, START).reads(1, 0..2).revoked(2, 0);
+    rest(saved(overlapped, Some(1))).shows(&[]);
+}
+
+#[test]
+fn a_queue_that_is_lost_is_handed_out_no_more_and_is_given_up_in_time() {
+    let leaving =
+        || story(ALO, 4).begins(1, 0, START).reads(1, 0..2).and(Op::Revoking { by: 1, queue: 0, within: 500 });
+    let again = |story: Story| story.begins(2, 2, Why::Gained).reads(2, 2..4);
+    again(leaving().gets(1, 2..3).completes(1, 2..3).revoked(1, 3)).shows(&[Kind::StalePoll]);
+    let gathered = Op::Poll { by: 1, queue: 0, epoch: Some(0), range: 2..3, messages: vec![(2, 102)], gathered: true };
+    again(leaving().and(gathered).completes(1, 2..3).revoked(1, 3)).shows(&[]);
+    again(leaving().wait(500 + SAVE).revoked(1, 2)).shows(&[Kind::HeldUp]);
+    again(leaving().wait(400 + SAVE).revoked(1, 2)).shows(&[]);
+    again(leaving().and(Op::Leave { by: 1 }).wait(60_000)).shows(&[]);
+    again(leaving().and(Op::Crash { by: 1 }).wait(60_000)).shows(&[]);
+}
+
+#[test]
+fn a_queue_that_is_paused_is_not_handed_out_until_it_goes_on_or_begins_anew() {
+    let paused = |paused| Op::Paused { by: 1, queue: 0, paused };
+    let begun = || story(ALO, 4).begins(1, 0, START).reads(1, 0..2).and(paused(true));
+    begun().and(paused(false)).reads(1, 2..4).shows(&[]);
+    begun().begins(1, 1, Why::Sought).reads(1, 1..4).shows(&[]);
+    begun().reads(1, 2..4).shows(&[Kind::PausedPoll]);
+}
+
+#[test]
+fn a_process_begins_where_its_checkpoint_says() {
+    let begun = |at, told| {
+        story(ALO, 4)
+            .begins(1, 0, START)
+            .reads(1, 0..4)
+            .committed(4)
+            .revoked(1, 4)
+            .wait(10_000)
+            .begins(2, at, Why::Restored { at: told })
+            .reads(2, at..4)
+    };
+    begun(1, 1).shows(&[]);
+    begun(2, 1).shows(&[Kind::Misplaced]);
+    begun(0, 1).shows(&[Kind::Misplaced]);
+}
+
+#[test]
+fn who_was_told_to_begin_earlier_sets_the_position_back_also_when_he_is_further_by_then() {
+    let begun = |why| story(ALO, 4).begins(1, 0, START).reads(1, 0..2).committed(2).revoked(1, 2).begins(2, 0, why);
+    let late = |story: Story| story.reads(2, 0..4).committed(2).committed(0).committed(4);
+    late(begun(Why::Restored { at: 0 })).shows(&[]);
+    late(begun(Why::Restored { at: 0 }).committed(1).committed(2)).shows(&[Kind::Regressed]);
+}
+
+#[test]
+fn a_reset_excuses_what_it_skips_and_repeats_and_is_followed() {
+    let reset = |to| Op::Reset { queue: 0, to };
+    let begun = || story(ALO, 6).wait(20_000).begins(1, 0, START).reads(1, 0..2).committed(2).wait(20_000);
+    // Commits count for nothing until somebody follows.
+    let forth = begun().and(reset(4)).committed(4).and(Op::Durable { by: 1, queue: 0, next: 2, place: Place::Broker });
+    let forth = || Story { contract: ALO, events: forth.events.clone(), now: forth.now };
+    forth().begins(1, 4, Why::Reset).reads(1, 4..6).committed(6).shows(&[]);
+    forth().begins(1, 3, Why::Reset).reads(1, 3..6).committed(6).shows(&[Kind::Misplaced]);
+    let back = begun().and(reset(0)).committed(0).begins(1, 0, Why::Reset).reads(1, 0..6).committed(6);
+    back.shows(&[]);
+    begun().begins(1, 4, Why::Reset).reads(1, 4..6).shows(&[Kind::Misplaced]);
+    // Followed, it is saved as always.
+    let told = Op::Durable { by: 1, queue: 0, next: 6, place: Place::Broker };
+    forth().begins(1, 4, Why::Reset).reads(1, 4..6).and(told).shows(&[Kind::NotDurable]);
+}
+
+#[test]
+fn a_reset_that_is_not_followed_is_found_unless_its_answer_may_have_been_lost() {
+    let stored = |story: Story, offset| story.sends(100 + offset, Sent::Stored { queue: 0, offset });
+    let reset = |story: Story| stored(story.and(Op::Reset { queue: 0, to: 0 }), 2).reads(1, 2..3);
+    let begun = || stored(stored(story(ALO, 3).begins(1, 0, START), 0), 1).reads(1, 0..2);
+    reset(begun().wait(20_000)).shows(&[Kind::ResetIgnored]);
+    // A poll of before may still wait at the broker, and take it.
+    reset(begun()).shows(&[]);
+    reset(begun().wait(20_000).begins(1, 2, Why::Sought)).shows(&[]);
+    reset(begun().and(Op::Trouble { over: false }).wait(20_000)).shows(&[]);
+    let healed = begun().and(Op::Trouble { over: false }).and(Op::Trouble { over: true });
+    reset(healed.wait(20_000)).shows(&[Kind::ResetIgnored]);
+    reset(begun().wait(20_000).begins(2, 2, START)).shows(&[]);
+}
+
+#[test]
+fn a_broker_that_forgets_is_told_again_once_its_reader_has_looked() {
+    let told = || Op::Durable { by: 1, queue: 0, next: 4, place: Place::Broker };
+    let begun = || story(ALO, 4).begins(1, 0, START).reads(1, 0..4).committed(4).and(Op::Forgets { queue: 0, next: 1 });
+    let asked = || begun().and(told()).and(Op::Asked { by: 1, queue: 0 });
+    asked().committed(4).and(told()).shows(&[]);
+    asked().and(told()).shows(&[Kind::NotDurable]);
+    // Who comes next cannot know.
+    begun().and(Op::Crash { by: 1 }).wait(10_000).begins(2, 1, START).reads(2, 1..4).committed(4).shows(&[]);
 }
 
 #[test]

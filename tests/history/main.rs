@@ -17,10 +17,13 @@ mod op;
 mod plan;
 mod reading;
 mod record;
+mod trouble;
 mod wire;
 mod world;
 
 use std::ops::Range;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use checker::{Anomaly, anomalies};
 use op::{Contract, Event};
@@ -31,12 +34,32 @@ const SEEDS: Range<u64> = 0..1_000;
 /// Tests of each contract, so that they run at once.
 const PARTS: u64 = 4;
 
+/// How long one history may take by the clock on the wall: a thousand times as long as most.
+const LONGEST: Duration = Duration::from_secs(100);
+
+/// Runs it on a thread of its own, which is left behind when it does not come to its end.
 fn run(plan: &Plan) -> (Vec<Event>, Vec<Anomaly>) {
-    fastrand::seed(plan.seed);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let history = runtime.block_on(world::run(plan));
+    let (tell, told) = mpsc::channel();
+    let its = plan.clone();
+    std::thread::spawn(move || {
+        fastrand::seed(its.seed);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let history = runtime.block_on(world::run(&its));
+        tell.send(history).unwrap();
+    });
+    let history = match told.recv_timeout(LONGEST) {
+        Ok(history) => history,
+        Err(RecvTimeoutError::Timeout) => hangs(),
+        Err(RecvTimeoutError::Disconnected) => panic!("seed {} has panicked", plan.seed),
+    };
     let found = anomalies(plan.contract, &history);
     (history, found)
+}
+
+/// A history that says so much.
+fn hangs() -> Vec<Event> {
+    let what = format!("it was not over within {LONGEST:?}");
+    vec![Event { at: 0, op: op::Op::Stuck { what } }]
 }
 
 fn seeds() -> Range<u64> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures::prelude::*;
 use rocketmq_stream::embedded::Broker;
 use rocketmq_stream::{
-    Checkpoint, Client, CommitMode, Completion, Error, Filter, PullConsumer, PullControl, RouteEndpoints, StartFrom,
+    Checkpoint, Client, CommitMode, Completion, Error, Filter, Offset, PullConsumer, PullControl, RouteEndpoints,
+    StartFrom,
 };
 use tokio::task::JoinHandle;
 
@@ -15,7 +16,7 @@ use crate::keeping::Fused;
 use crate::op::{Contract, Op, Process, Queue, Why};
 use crate::plan::{Keeping, Owning, Plan, Way};
 use crate::reading::{Item, Reading};
-use crate::record::{Listener, Record};
+use crate::record::{Listener, Look, Record};
 use crate::wire::Wire;
 
 pub(crate) const TOPIC: &str = "trades";
@@ -51,22 +52,22 @@ impl Member {
     pub(crate) async fn join(
         (process, slot): (Process, usize),
         plan: &Plan,
-        broker: &Broker,
+        broker: &Arc<Broker>,
         (store, positions): (Option<Fused>, &Checkpoint),
         record: &Arc<Record>,
     ) -> Result<Self, Error> {
         let wire = Wire::to(broker).await;
-        let stored = match &store {
-            Some(store) => store.saved(GROUP),
-            None if plan.contract == Contract::ExactlyOnce => positions.clone(),
-            None => Checkpoint::new(),
-        };
+        let stored = store.as_ref().map(|store| store.saved(GROUP)).unwrap_or_default();
         let consumer = build(plan, slot, &wire, store.clone(), positions).await?;
         let control = consumer.control();
-        let listener = Listener::new(process, Arc::clone(record), control.events());
+        let look = looks(plan, broker, store.clone());
+        let listener = Listener::new(process, Arc::clone(record), control.events(), look);
         for (queue, at) in control.checkpoint().iter() {
-            let stored = stored.get(queue).map(rocketmq_stream::Offset::get);
-            listener.begin(record.index(queue), at.get(), Why::Started { stored });
+            let why = match positions.get(queue).filter(|_| plan.is_restored()) {
+                Some(at) => Why::Restored { at: at.get() },
+                None => Why::Started { stored: stored.get(queue).map(Offset::get) },
+            };
+            listener.begin(record.index(queue), at.get(), why);
         }
         let hears = tokio::spawn(Arc::clone(&listener).run());
         let reading = Some(Reading::new(consumer, plan.form));
@@ -86,20 +87,11 @@ impl Member {
         })
     }
 
-    /// The next item within this time, written down. `Ok(None)`: nothing came.
-    ///
-    /// # Errors
-    /// The stream's; `None` when it has ended. There is nothing more to be had from it then.
-    pub(crate) async fn poll(&mut self, patience: Duration) -> Result<Option<Item>, Option<Error>> {
-        let Some(reading) = &mut self.reading else { return Err(None) };
-        let item = match tokio::time::timeout(patience, reading.next()).await {
-            Err(_) => None,
-            Ok(Some(Ok(item))) => Some(item),
-            Ok(Some(Err(error))) => return Err(Some(error)),
-            Ok(None) => return Err(None),
-        };
+    /// The next item within this time; `None`: nothing came. What has happened before is written down.
+    pub(crate) async fn poll(&mut self, patience: Duration) -> Option<Result<Option<Item>, Error>> {
+        let polled = tokio::time::timeout(patience, self.reading.as_mut()?.next()).await;
         self.listener.catch_up();
-        Ok(item)
+        Some(polled.ok()?.transpose())
     }
 
     pub(crate) fn write_down(&self, item: &Item) -> Queue {
@@ -110,6 +102,7 @@ impl Member {
             epoch: item.epoch,
             range: item.range.clone(),
             messages: item.messages.clone(),
+            gathered: false,
         });
         queue
     }
@@ -137,6 +130,18 @@ impl Member {
     }
 }
 
+/// Looks in all the places that a process saves in.
+fn looks(plan: &Plan, broker: &Arc<Broker>, store: Option<Fused>) -> Look {
+    let (broker, is_mirrored) = (Arc::downgrade(broker), plan.keeping != Keeping::MemoryAlone);
+    Box::new(move |queue| {
+        let broker = broker.upgrade().filter(|_| is_mirrored);
+        let committed = broker.map(|broker| broker.committed(GROUP, queue));
+        let stored = store.as_ref().map(|store| store.saved(GROUP).get(queue));
+        let saved = committed.into_iter().chain(stored).map(|saved| saved.map_or(0, Offset::get));
+        saved.min().unwrap_or_default()
+    })
+}
+
 async fn build(
     plan: &Plan,
     slot: usize,
@@ -157,15 +162,17 @@ async fn build(
         Contract::AtMostOnce => builder.commit_mode(CommitMode::AtMostOnce),
         Contract::ExactlyOnce => builder.commit_mode(CommitMode::Manual),
     };
-    builder = match plan.contract {
-        Contract::ExactlyOnce => builder.start_from(StartFrom::Checkpoint(positions.clone())),
-        _ => builder.start_from(StartFrom::committed_or_earliest()),
+    builder = if plan.is_restored() {
+        builder.start_from(StartFrom::Checkpoint(positions.clone()))
+    } else {
+        builder.start_from(StartFrom::committed_or_earliest())
     };
     builder = builder
         .commit_interval(millis(plan.interval_ms))
         .drain_timeout(millis(plan.drain_ms))
         .max_messages(plan.max_messages)
         .max_buffered_messages(plan.buffered)
+        .max_open_messages(plan.max_open)
         .await_duration(millis(5_000));
     if plan.owning == Owning::Share {
         builder = builder.share(slot as u32, plan.slots as u32);

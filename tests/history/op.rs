@@ -25,10 +25,14 @@ pub(crate) enum Contract {
 pub(crate) enum Why {
     /// With its process. `stored` is what the store of the process had for it.
     Started { stored: Option<u64> },
+    /// With its process, which was told to begin it at this position of a checkpoint.
+    Restored { at: u64 },
     /// The queue came to a process that runs.
     Gained,
     /// The process was told to read from there.
     Sought,
+    /// An administrator has reset the group, and the process has followed.
+    Reset,
     /// One of its streams gave it back.
     GivenBack,
 }
@@ -87,6 +91,8 @@ pub(crate) enum Op {
         epoch: Option<u64>,
         range: Range<u64>,
         messages: Vec<(u64, u64)>,
+        /// They were gathered from several polls, so they may be older than what the process was told since.
+        gathered: bool,
     },
     /// The messages of the range were processed, and the consumer was told. `late`: the queue has begun anew since.
     Complete {
@@ -104,6 +110,14 @@ pub(crate) enum Op {
         by: Process,
         queue: Queue,
         reached: u64,
+        /// What was saved of it at this moment, where the least is; `None`: it was told that not all could be.
+        saved: Option<u64>,
+    },
+    /// Nothing is to be handed out of the queue, or again.
+    Paused {
+        by: Process,
+        queue: Queue,
+        paused: bool,
     },
     /// The process was told that everything below is saved in this place.
     Durable {
@@ -117,6 +131,25 @@ pub(crate) enum Op {
         queue: Queue,
         next: u64,
         place: Place,
+    },
+    /// An administrator has reset the group: the next pull of the queue is told so.
+    Reset {
+        queue: Queue,
+        to: u64,
+    },
+    /// The broker has forgotten commits, and has this now.
+    Forgets {
+        queue: Queue,
+        next: u64,
+    },
+    /// The process has looked what the broker has.
+    Asked {
+        by: Process,
+        queue: Queue,
+    },
+    /// From here on, and until it is `over`, an answer that a broker gives need not be heard.
+    Trouble {
+        over: bool,
     },
     Crash {
         by: Process,
@@ -170,6 +203,10 @@ impl Op {
             | Self::Complete { queue, .. }
             | Self::Revoking { queue, .. }
             | Self::Revoked { queue, .. }
+            | Self::Paused { queue, .. }
+            | Self::Reset { queue, .. }
+            | Self::Forgets { queue, .. }
+            | Self::Asked { queue, .. }
             | Self::Durable { queue, .. }
             | Self::Observe { queue, .. }
             | Self::Output { queue, .. }
@@ -185,7 +222,7 @@ impl fmt::Display for Event {
         match &self.op {
             Op::Send { by, value, sent } => write!(f, "p{by} sends {value}: {sent:?}"),
             Op::Begin { by, queue, at, why } => write!(f, "p{by} begins q{queue} at {at}, {why:?}"),
-            Op::Poll { by, queue, epoch, range, messages } => {
+            Op::Poll { by, queue, epoch, range, messages, .. } => {
                 let epoch = epoch.map_or_else(String::new, |epoch| format!(" in epoch {epoch}"));
                 write!(f, "p{by} gets q{queue} {}..{}{epoch}, {} messages", range.start, range.end, messages.len())
             }
@@ -194,7 +231,17 @@ impl fmt::Display for Event {
                 write!(f, "p{by} completes q{queue} {}..{}{late}", range.start, range.end)
             }
             Op::Revoking { by, queue, within } => write!(f, "p{by} loses q{queue} within {within} ms"),
-            Op::Revoked { by, queue, reached } => write!(f, "p{by} has given up q{queue} at {reached}"),
+            Op::Revoked { by, queue, reached, saved } => {
+                write!(f, "p{by} has given up q{queue} at {reached}, saved: {saved:?}")
+            }
+            Op::Paused { by, queue, paused } => {
+                write!(f, "p{by} {} q{queue}", if *paused { "pauses" } else { "resumes" })
+            }
+            Op::Reset { queue, to } => write!(f, "q{queue} is reset to {to}"),
+            Op::Forgets { queue, next } => write!(f, "the broker of q{queue} has forgotten, and has {next}"),
+            Op::Asked { by, queue } => write!(f, "p{by} looks what the broker of q{queue} has"),
+            Op::Trouble { over: false } => write!(f, "answers may be lost"),
+            Op::Trouble { over: true } => write!(f, "answers are lost no more"),
             Op::Durable { by, queue, next, place } => write!(f, "p{by} is told that q{queue} {next} is in {place:?}"),
             Op::Observe { queue, next, place } => write!(f, "q{queue} is {next} in {place:?}"),
             Op::Crash { by } => write!(f, "p{by} crashes"),

@@ -116,6 +116,22 @@ pub(crate) enum Step {
     RollBack(usize),
     Cut(usize),
     Fault(Asked, Wrong, u64),
+    /// Nothing goes wrong any more with what is asked.
+    Heal,
+    /// Nothing goes wrong for a while: then everything is read, and everything can be saved.
+    Calm,
+    /// An administrator resets a queue.
+    Reset(usize, Target),
+    /// The brokers forget what was committed for a queue: so much of it, or all.
+    ForgetCommits(usize, Option<u64>),
+    /// What the process has completed is what others begin from.
+    Save(usize),
+    Pause(usize, usize),
+    Resume(usize, usize),
+    /// A stream is polled a few times, and its future is dropped.
+    Glance(usize, usize),
+    /// Reads what there is, completes it, saves it, and leaves.
+    Finish(usize),
     StopBroker(usize),
     StartBrokers,
     Wait(u64),
@@ -141,6 +157,9 @@ pub(crate) struct Plan {
     pub(crate) interval_ms: u64,
     pub(crate) max_messages: u32,
     pub(crate) buffered: usize,
+    pub(crate) max_open: u64,
+    /// Whether processes begin from what one before has saved.
+    pub(crate) restores: bool,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -183,16 +202,81 @@ impl Plan {
             interval_ms: [200, 1_000, 5_000, 60_000][dice.usize(..4)],
             max_messages: [1, 3, 8, 32][dice.usize(..4)],
             buffered: [4, 64, 1024][dice.usize(..3)],
+            max_open: [2, 12, 100_000, 100_000][dice.usize(..4)],
+            restores: contract == Contract::AtLeastOnce && dice.u8(..4) == 0,
             steps: Vec::new(),
         };
         plan.steps = vec![Step::Append(dice.usize(4..40))];
         plan.steps.extend((0..dice.usize(1..=plan.slots)).map(Step::Join));
         let count = dice.usize(15..50);
         while plan.steps.len() < count {
-            let step = plan.step(&mut dice);
-            plan.steps.extend(step);
+            if dice.u8(..8) == 0 {
+                let steps = plan.scene(&mut dice);
+                plan.steps.extend(steps);
+            } else {
+                let step = plan.step(&mut dice);
+                plan.steps.extend(step);
+            }
         }
         plan
+    }
+
+    /// Whether processes are told to begin at a checkpoint.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.restores || self.contract == Contract::ExactlyOnce
+    }
+
+    /// Steps that belong together, so that what they are about comes to pass.
+    fn scene(&self, dice: &mut fastrand::Rng) -> Vec<Step> {
+        let (slot, other, queue) = (dice.usize(..self.slots), dice.usize(..self.slots), dice.usize(..6));
+        let (is_alo, is_exact) = (self.contract == Contract::AtLeastOnce, self.contract == Contract::ExactlyOnce);
+        let fails = |times| Step::Fault(Asked::Commit, Wrong::Busy, times);
+        match dice.u8(..12) {
+            0 if is_alo => vec![Step::Reset(queue, target(dice))],
+            1 if is_alo => {
+                vec![Step::Reset(queue, target(dice)), Step::Append(dice.usize(1..8)), Step::Poll(slot, 6)]
+            }
+            2 if self.contract != Contract::AtMostOnce => {
+                vec![Step::ForgetCommits(queue, (dice.u8(..3) > 0).then(|| dice.u64(1..6))), Step::Calm]
+            }
+            3 if self.restores => vec![Step::Save(slot)],
+            4 => vec![Step::Calm],
+            // Longer than a queue is given up.
+            5 => vec![fails(1_000), Step::Wait(dice.u64(5_000..25_000)), Step::Heal],
+            6 if self.slots > 1 => vec![
+                Step::Poll(slot, 4),
+                fails(1_000),
+                Step::Complete(slot, dice.usize(..8), How::Whole),
+                Step::Join(other),
+                Step::Wait(16_000),
+                Step::Heal,
+                Step::Poll(other, 4),
+                Step::CompleteAll(other, 0),
+                Step::Wait(12_000),
+            ],
+            7 => vec![Step::Pause(slot, queue), Step::Poll(slot, 3), Step::Resume(slot, queue)],
+            8 => vec![if dice.bool() { Step::Pause(slot, queue) } else { Step::Resume(slot, queue) }],
+            9 if !is_exact => vec![
+                Step::Append(dice.usize(4..16)),
+                Step::Fault(Asked::Commit, Wrong::DelayReply(500), 4),
+                Step::Glance(slot, dice.usize(1..30)),
+                Step::Seek(slot, queue, target(dice)),
+                Step::Poll(slot, 3),
+            ],
+            10 => vec![Step::Finish(slot)],
+            11 if is_alo => vec![
+                Step::Poll(slot, 2),
+                Step::Complete(slot, dice.usize(..8), How::Split(dice.usize(2..4))),
+                Step::Flush(slot),
+            ],
+            _ => vec![
+                Step::Append(dice.usize(8..24)),
+                Step::Poll(slot, 1),
+                Step::Join(other),
+                Step::Wait(dice.u64(50..2_000)),
+                Step::Poll(slot, dice.usize(1..6)),
+            ],
+        }
     }
 
     /// The next step; none when it does not fit the rest.
@@ -219,7 +303,7 @@ impl Plan {
             86..=89 => fault(dice),
             // A store of one's own comes before the broker when a queue begins late because its broker was away, and may be
             // behind another member's commits: that is so by design.
-            90 if self.keeping == Keeping::Broker || self.owning == Owning::Share => {
+            90 if (self.keeping == Keeping::Broker && !self.restores) || self.owning == Owning::Share => {
                 Step::StopBroker(dice.usize(..self.brokers))
             }
             91..=92 => Step::StartBrokers,
@@ -275,6 +359,7 @@ impl fmt::Display for Plan {
             self.drain_ms, self.interval_ms
         )?;
         writeln!(f, "pulls of {}, buffer {}, filtered: {}", self.max_messages, self.buffered, self.is_filtered)?;
+        writeln!(f, "open at most {}, begins where one before was: {}", self.max_open, self.restores)?;
         write!(f, "steps: {:?}", self.steps)
     }
 }

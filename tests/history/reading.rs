@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use futures::prelude::*;
 use rocketmq_stream::{
-    Completion, Message, MessageQueue, PullBatch, PullConsumer, PulledMessage, PulledMessages, QueueStream,
+    Checkpoint, Completion, Message, MessageQueue, PullBatch, PullConsumer, PulledMessage, PulledMessages, QueueStream,
     QueueStreams, Result,
 };
 
@@ -34,6 +34,17 @@ impl Reading {
             Form::Batches => Self::Batches(consumer),
             Form::Messages => Self::Messages(consumer.per_message()),
             Form::Queues => Self::Queues { streams: consumer.per_queue(), open: Vec::new(), turn: 0 },
+        }
+    }
+
+    /// For each queue what is handed out next.
+    pub(crate) fn position(&self) -> Checkpoint {
+        match self {
+            Self::Batches(consumer) => consumer.position(),
+            Self::Messages(messages) => messages.position(),
+            Self::Queues { open, .. } => {
+                open.iter().map(|stream| (stream.queue().clone(), stream.position())).collect()
+            }
         }
     }
 

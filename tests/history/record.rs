@@ -47,6 +47,9 @@ impl Record {
     }
 }
 
+/// How much of a queue is saved, where the least is.
+pub(crate) type Look = Box<dyn Fn(&MessageQueue) -> u64 + Send + Sync>;
+
 /// Hears the events of one process, as they come.
 pub(crate) struct Listener {
     process: Process,
@@ -56,17 +59,22 @@ pub(crate) struct Listener {
     lives: Mutex<BTreeMap<Queue, u64>>,
     /// What it was told to let go of since.
     lost: Mutex<BTreeSet<Queue>>,
+    /// What it was told that could not be saved.
+    unsaved: Mutex<BTreeSet<Queue>>,
+    look: Look,
     kick: Notify,
 }
 
 impl Listener {
-    pub(crate) fn new(process: Process, record: Arc<Record>, events: PullEvents) -> Arc<Self> {
+    pub(crate) fn new(process: Process, record: Arc<Record>, events: PullEvents, look: Look) -> Arc<Self> {
         Arc::new(Self {
             process,
             record,
             events: Mutex::new(events),
             lives: Mutex::default(),
             lost: Mutex::default(),
+            unsaved: Mutex::default(),
+            look,
             kick: Notify::new(),
         })
     }
@@ -112,14 +120,22 @@ impl Listener {
                 self.record.put(Op::Revoking { by, queue, within });
             }
             PullEvent::Revoked { queue, reached } => {
-                let (queue, reached) = (self.record.index(&queue), reached.get());
-                self.record.put(Op::Revoked { by, queue, reached });
+                let (name, queue, reached) = (&queue, self.record.index(&queue), reached.get());
+                let is_saved = !self.unsaved.lock().unwrap().remove(&queue);
+                let saved = is_saved.then(|| (self.look)(name));
+                self.record.put(Op::Revoked { by, queue, reached, saved });
             }
-            PullEvent::JumpRefused { .. } | PullEvent::Gap { .. } | PullEvent::Reset { .. } => {
+            PullEvent::Reset { queue, to, .. } => self.begin(self.record.index(&queue), to.get(), Why::Reset),
+            PullEvent::JumpRefused { .. } | PullEvent::Gap { .. } => {
                 self.record.put(Op::Fail { by, error: format!("nobody has set it elsewhere: {event:?}") });
             }
             PullEvent::Checkpoint(CheckpointEvent::NotSaved { error, .. }) => {
                 self.record.note(format!("p{by}: not saved: {error}"));
+            }
+            PullEvent::Checkpoint(CheckpointEvent::NotSavedOnRevoke { queue, position }) => {
+                let queue = self.record.index(&queue);
+                self.unsaved.lock().unwrap().insert(queue);
+                self.record.note(format!("p{by}: q{queue} is given up, and {position} is not saved"));
             }
             other => self.record.note(format!("p{by}: {other:?}")),
         }

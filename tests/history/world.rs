@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rocketmq_stream::embedded::{Broker, Rpc};
+use rocketmq_stream::embedded::Broker;
 use rocketmq_stream::{Checkpoint, Client, Error, ErrorKind, MessageQueue, Offset, OutboundMessage, Producer, SeekTo};
 
 use crate::keeping::{Fused, Kept};
 use crate::member::{GROUP, Held, Member, TOPIC};
 use crate::op::{Contract, Entry, Event, Op, Place, Process, Queue, Sent, Why};
-use crate::plan::{Asked, How, Keeping, Owning, Plan, Step, Target, Way, Wrong};
+use crate::plan::{How, Keeping, Owning, Plan, Step, Target};
+use crate::reading::Item;
 use crate::record::Record;
 use crate::wire::Wire;
 
@@ -23,26 +24,27 @@ const END: Duration = Duration::from_secs(400);
 pub(crate) const HAND: Process = 1_000;
 const PRODUCER: Process = 1_001;
 
-/// The results of exactly-once processes: outputs, and the positions that belong to them, in one place.
+/// The results of exactly-once processes: outputs, and the positions that belong to them, in one place. At least once,
+/// what was saved for those who begin.
 #[derive(Default)]
-struct Results {
-    positions: Checkpoint,
+pub(crate) struct Results {
+    pub(crate) positions: Checkpoint,
 }
 
 pub(crate) struct World {
-    plan: Plan,
-    broker: Broker,
+    pub(crate) plan: Plan,
+    pub(crate) broker: Arc<Broker>,
     producer: Option<Producer>,
-    record: Arc<Record>,
+    pub(crate) record: Arc<Record>,
     kept: Vec<Kept>,
-    results: Results,
-    members: Vec<Option<Member>>,
+    pub(crate) results: Results,
+    pub(crate) members: Vec<Option<Member>>,
     /// Of processes that fell silent; what they were connected to does not know it.
     wires: Vec<Wire>,
     processes: Process,
     value: u64,
     dice: fastrand::Rng,
-    seen: BTreeMap<(Queue, Place), (u64, u64)>,
+    pub(crate) seen: BTreeMap<(Queue, Place), (u64, u64)>,
     _folder: Folder,
 }
 
@@ -87,7 +89,7 @@ impl World {
             kept: (0..plan.slots).map(|slot| Kept::new(plan.keeping, &folder, slot)).collect(),
             members: (0..plan.slots).map(|_| None).collect(),
             plan: plan.clone(),
-            broker,
+            broker: Arc::new(broker),
             producer: None,
             record,
             results: Results { positions },
@@ -108,7 +110,7 @@ impl World {
             Step::Leave(slot, deadline) => self.leave(slot, Duration::from_millis(deadline)).await,
             Step::Drop(slot) => self.drop_stream(slot).await,
             Step::Crash { slot, silent } => self.crash(slot, silent).await,
-            Step::Poll(slot, count) => self.poll(slot, count).await,
+            Step::Poll(slot, count) => _ = self.poll(slot, count).await,
             Step::Complete(slot, number, how) => self.complete(slot, number, how),
             Step::CompleteAll(slot, order) => self.complete_all(slot, order),
             Step::Forget(slot, number) => self.forget(slot, number),
@@ -117,10 +119,25 @@ impl World {
             Step::Seek(slot, queue, target) => self.seek(slot, queue, target).await,
             Step::GiveBack(slot, number) => self.give_back(slot, number),
             Step::RollBack(slot) => self.roll_back(slot).await,
-            Step::Cut(slot) => self.members[slot].iter().for_each(|member| member.wire.cut()),
+            Step::Cut(slot) => {
+                self.record.put(Op::Trouble { over: false });
+                self.members[slot].iter().for_each(|member| member.wire.cut());
+            }
             Step::Fault(asked, wrong, times) => self.fault(asked, wrong, times),
-            Step::StopBroker(broker) => self.broker.stop_broker(broker),
+            Step::StopBroker(broker) => {
+                self.record.put(Op::Trouble { over: false });
+                self.broker.stop_broker(broker);
+            }
             Step::StartBrokers => (0..self.plan.brokers).for_each(|broker| self.broker.start_broker(broker)),
+            Step::Heal => self.heal(),
+            Step::Calm => self.calm().await,
+            Step::Reset(queue, target) => self.reset(queue, target),
+            Step::ForgetCommits(queue, back) => self.forget_commits(queue, back),
+            Step::Save(slot) => self.save(slot),
+            Step::Pause(slot, queue) => self.pause(slot, queue, true),
+            Step::Resume(slot, queue) => self.pause(slot, queue, false),
+            Step::Glance(slot, polls) => self.glance(slot, polls).await,
+            Step::Finish(slot) => self.finish(slot).await,
             Step::Wait(millis) => self.wait(Duration::from_millis(millis)).await,
         }
     }
@@ -202,7 +219,7 @@ impl World {
         None
     }
 
-    async fn leave(&mut self, slot: usize, deadline: Duration) {
+    pub(crate) async fn leave(&mut self, slot: usize, deadline: Duration) {
         let Some(member) = self.members[slot].take() else { return };
         self.say_goodbye(member, deadline).await;
     }
@@ -262,27 +279,35 @@ impl World {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
-    async fn poll(&mut self, slot: usize, count: usize) {
-        for _ in 0..count {
-            let Some(member) = &mut self.members[slot] else { return };
-            match member.poll(PATIENCE).await {
-                Ok(None) => return,
-                Ok(Some(item)) => {
-                    let (member, record) = (self.members[slot].as_ref().unwrap(), Arc::clone(&self.record));
-                    // At most once, the position is looked at before it is written down what came.
-                    let place = self.place(slot);
-                    let queue = record.index(&item.queue);
-                    let next = self.position(queue, place);
-                    record.put(Op::Observe { queue, next, place });
-                    member.write_down(&item);
-                    let member = self.members[slot].as_mut().unwrap();
-                    match self.plan.contract {
-                        Contract::AtMostOnce => item.completion.complete(),
-                        _ => member.hold(queue, item),
-                    }
-                }
-                Err(error) => return self.ended(slot, error).await,
-            }
+    /// How many items came.
+    pub(crate) async fn poll(&mut self, slot: usize, count: usize) -> usize {
+        for polls in 0..count {
+            let Some(member) = &mut self.members[slot] else { return polls };
+            let Some(polled) = member.poll(PATIENCE).await else { return polls };
+            self.took(slot, polled).await;
+        }
+        count
+    }
+
+    /// A stream was polled: the end, with its reason, is an error.
+    pub(crate) async fn took(&mut self, slot: usize, polled: Result<Option<Item>, Error>) {
+        let item = match polled {
+            Ok(Some(item)) => item,
+            Ok(None) => return self.ended(slot, None).await,
+            Err(error) => return self.ended(slot, Some(error)).await,
+        };
+        let record = Arc::clone(&self.record);
+        // At most once, the position is looked at before it is written down what came.
+        let place = self.place(slot);
+        let queue = record.index(&item.queue);
+        let next = self.position(queue, place);
+        record.put(Op::Observe { queue, next, place });
+        self.seen.insert((queue, place), (next, record.now()));
+        let Some(member) = &mut self.members[slot] else { return };
+        member.write_down(&item);
+        match self.plan.contract {
+            Contract::AtMostOnce => item.completion.complete(),
+            _ => member.hold(queue, item),
         }
     }
 
@@ -333,7 +358,7 @@ impl World {
         }
     }
 
-    fn complete_all(&mut self, slot: usize, order: u64) {
+    pub(crate) fn complete_all(&mut self, slot: usize, order: u64) {
         if self.plan.contract == Contract::ExactlyOnce {
             return self.apply(slot, usize::MAX);
         }
@@ -365,7 +390,7 @@ impl World {
         member.forgot = true;
     }
 
-    async fn flush(&mut self, slot: usize) {
+    pub(crate) async fn flush(&mut self, slot: usize) {
         let Some(member) = &self.members[slot] else { return };
         let completed = member.completed();
         let flushed = member.control.flush().await;
@@ -397,7 +422,7 @@ impl World {
         }
     }
 
-    fn durable(&self, by: Process, slot: usize, completed: &BTreeMap<Queue, u64>) {
+    pub(crate) fn durable(&self, by: Process, slot: usize, completed: &BTreeMap<Queue, u64>) {
         let place = self.place(slot);
         // Nothing was saved of a queue of which nothing was ever completed.
         for (&queue, &next) in completed.iter().filter(|(_, next)| **next > 0) {
@@ -439,6 +464,10 @@ impl World {
         // What it lets go of begins nowhere anew, also when what is open may still be completed.
         if let Some(at) = member.control.checkpoint().get(&queue).filter(|_| !member.listener.is_lost(index)) {
             member.listener.begin(index, at.get(), Why::GivenBack);
+            if self.plan.contract == Contract::ExactlyOnce {
+                // It comes again: what was not written is thrown away.
+                member.held.retain(|held| held.covers[0].0 != index);
+            }
         }
     }
 
@@ -452,44 +481,7 @@ impl World {
         self.members[slot].as_mut().unwrap().held.clear();
     }
 
-    fn fault(&self, asked: Asked, wrong: Wrong, times: u64) {
-        let faults = self.broker.faults();
-        let fault = match (self.plan.way, asked) {
-            (_, Asked::Send) => {
-                self.record.put(Op::RepliesLost);
-                faults.on(Rpc::SendMessage)
-            }
-            (Way::Remoting, _) => faults.on_remoting(match asked {
-                Asked::Pull => 11,
-                Asked::Commit => 15,
-                Asked::Committed => 14,
-                Asked::Bounds => 30,
-                Asked::Route => 105,
-                Asked::Members => 38,
-                Asked::Heartbeat | Asked::Send => 34,
-            }),
-            (Way::Grpc, _) => faults.on(match asked {
-                Asked::Pull => Rpc::PullMessage,
-                Asked::Commit => Rpc::UpdateOffset,
-                Asked::Committed => Rpc::GetOffset,
-                Asked::Bounds => Rpc::QueryOffset,
-                Asked::Route | Asked::Members => Rpc::QueryRoute,
-                Asked::Heartbeat | Asked::Send => Rpc::Heartbeat,
-            }),
-        };
-        let fault = fault.times(times);
-        let busy = if self.plan.way == Way::Remoting && asked != Asked::Send { 2 } else { 50_001 };
-        match wrong {
-            Wrong::LoseReply => fault.lose_reply(),
-            Wrong::Delay(millis) => fault.delay(Duration::from_millis(millis)),
-            Wrong::DelayReply(millis) => fault.delay_reply(Duration::from_millis(millis)),
-            Wrong::Disconnect => fault.disconnect(),
-            Wrong::Busy => fault.status(busy, "[TIMEOUT_CLEAN_QUEUE] system busy"),
-            Wrong::Twice => fault.duplicate(),
-        };
-    }
-
-    async fn wait(&mut self, time: Duration) {
+    pub(crate) async fn wait(&mut self, time: Duration) {
         let until = tokio::time::Instant::now() + time;
         loop {
             let left = until.saturating_duration_since(tokio::time::Instant::now());
@@ -509,7 +501,7 @@ impl World {
         }
     }
 
-    fn position(&self, queue: Queue, place: Place) -> u64 {
+    pub(crate) fn position(&self, queue: Queue, place: Place) -> u64 {
         let name = &self.record.queues[queue];
         let saved = match place {
             Place::Broker => self.broker.committed(GROUP, name),
@@ -526,7 +518,7 @@ impl World {
     }
 
     /// Looks at every position; writes down those that have changed, and all of them once in a while.
-    fn observe(&mut self) {
+    pub(crate) fn observe(&mut self) {
         let places = (0..self.plan.slots).map(|slot| self.place(slot)).chain([Place::Broker]);
         let places: std::collections::BTreeSet<Place> = places.collect();
         let now = self.record.now();
@@ -547,8 +539,7 @@ impl World {
 
     /// Everything heals; who runs leaves; fresh processes read to the end.
     async fn end(mut self) -> Vec<Event> {
-        self.broker.faults().clear();
-        (0..self.plan.brokers).for_each(|broker| self.broker.start_broker(broker));
+        self.heal();
         self.record.note("the end begins");
         self.wait(Duration::from_secs(3)).await;
         for slot in 0..self.plan.slots {
@@ -574,7 +565,9 @@ impl World {
             self.record.put(Op::Log { queue, entries: entries.collect() });
         }
         let history = self.record.take();
-        self.broker.shutdown().await;
+        if let Some(broker) = Arc::into_inner(self.broker) {
+            broker.shutdown().await;
+        }
         history
     }
 
