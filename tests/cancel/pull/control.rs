@@ -7,13 +7,13 @@ use futures::prelude::*;
 use rocketmq_stream::{CommitMode, Offset};
 
 use super::streams::read_all;
-use super::{EACH, Pulls, Seen, dropped_then_done, next_after_a_drop};
+use super::{EACH, Pulls, Seen, dropped_then_done, next_after_a_drop, next_item, poll_times, times};
+use crate::MOST;
 use crate::support::{PATIENCE, eventually, secs, within};
-use crate::{MOST, poll_times};
 
 #[tokio::test(start_paused = true)]
 async fn e4_a_flush_of_positions_that_is_dropped_goes_on() {
-    for polls in 1..MOST {
+    for polls in times(1..MOST) {
         let pulls = Pulls::start(2).await;
         let (mut consumer, mut seen) = (pulls.consumer().await, Seen::default());
         read_all(&mut consumer, &mut seen, 2 * EACH).await;
@@ -28,7 +28,7 @@ async fn e4_a_flush_of_positions_that_is_dropped_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn e4_a_flush_that_is_dropped_spoils_none_after_it() {
-    for polls in 0..MOST {
+    for polls in times(0..MOST) {
         let pulls = Pulls::start(2).await;
         let (mut consumer, mut seen) = (pulls.consumer().await, Seen::default());
         let control = consumer.control();
@@ -46,7 +46,7 @@ async fn e4_a_flush_that_is_dropped_spoils_none_after_it() {
 
 #[tokio::test(start_paused = true)]
 async fn e4_a_commit_of_a_checkpoint_that_is_dropped_was_made_or_not() {
-    for polls in 0..MOST {
+    for polls in times(0..MOST) {
         let pulls = Pulls::start(2).await;
         let mut consumer = pulls.etl().commit_mode(CommitMode::Manual).build().await.expect("a consumer");
         let (control, mut seen) = (consumer.control(), Seen::default());
@@ -72,7 +72,7 @@ async fn e4_a_commit_of_a_checkpoint_that_is_dropped_was_made_or_not() {
 
 #[tokio::test(start_paused = true)]
 async fn e4_a_question_that_is_dropped_is_answered_when_it_is_asked_again() {
-    for polls in 0..MOST {
+    for polls in times(0..MOST) {
         let pulls = Pulls::start(2).await;
         let (mut consumer, mut seen) = (pulls.consumer().await, Seen::default());
         let (control, lag) = (consumer.control(), consumer.control().lag());
@@ -92,7 +92,7 @@ async fn e4_a_question_that_is_dropped_is_answered_when_it_is_asked_again() {
             let lags = dropped_then_done(polls, || lag.refreshed()).await;
             let of_queue = lags.iter().find(|lag| lag.queue == queue).expect("of each queue");
             assert_eq!(of_queue.lag, Some(EACH - seen.next(&queue)), "{polls} polls");
-            drop(poll_times(pin!(lag.changed()), polls).await);
+            drop(crate::poll_times(pin!(lag.changed()), polls).await);
         }
         pulls.is_finished(&control, &seen, polls).await;
     }
@@ -104,9 +104,9 @@ async fn e4_a_shutdown_of_pulling_that_is_dropped_can_be_asked_for_again() {
         let pulls = Pulls::start(2).await;
         let (mut consumer, mut seen) = (pulls.consumer().await, Seen::default());
         read_all(&mut consumer, &mut seen, EACH).await;
-        let open = next_after_a_drop(&mut consumer, polls).await;
+        let open = next_item(&mut consumer).await;
         let control = consumer.control();
-        let report = poll_times(pin!(control.shutdown(secs(5))), polls).await;
+        let report = crate::poll_times(pin!(control.shutdown(secs(5))), polls).await;
         assert!(report.is_none(), "{polls} polls: a batch is open");
         // It was completed before the deadline.
         seen.batch(&open);
@@ -126,7 +126,7 @@ async fn e4_a_shutdown_of_pulling_that_is_dropped_can_be_asked_for_again() {
 
 #[tokio::test(start_paused = true)]
 async fn e4_a_shutdown_with_nothing_open_that_is_dropped_loses_no_position() {
-    for polls in 0..MOST {
+    for polls in times(0..MOST) {
         let pulls = Pulls::start(2).await;
         let (mut consumer, mut seen) = (pulls.consumer().await, Seen::default());
         read_all(&mut consumer, &mut seen, EACH).await;

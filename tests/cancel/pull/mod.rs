@@ -1,12 +1,15 @@
 //! Futures and streams of the PullConsumer, over the embedded broker's remoting port.
 
 mod control;
+mod coverage;
 mod moves;
 mod streams;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::pin;
+use std::time::Duration;
 
 use futures::prelude::*;
 use rocketmq_stream::embedded::Broker;
@@ -15,8 +18,8 @@ use rocketmq_stream::{
     PullConsumerBuilder, PullControl, StartFrom,
 };
 
-use crate::poll_times;
 use crate::support::{Calm, PATIENCE, secs, within};
+use coverage::{poll_times, poll_times_at, times};
 
 const TOPIC: &str = "trades";
 const GROUP: &str = "etl";
@@ -28,7 +31,14 @@ struct Pulls {
     client: Client,
     broker: Broker,
     queues: Vec<MessageQueue>,
+    ticker: tokio::task::JoinHandle<()>,
     _calm: Calm,
+}
+
+impl Drop for Pulls {
+    fn drop(&mut self) {
+        self.ticker.abort();
+    }
 }
 
 impl Pulls {
@@ -37,7 +47,14 @@ impl Pulls {
         let client = Client::builder().name_server(broker.name_server()).access_point(broker.access_point());
         let client = client.build().expect("a client");
         let queues = broker.queues(TOPIC);
-        let pulls = Self { client, broker, queues, _calm: Calm::default() };
+        // Whenever nobody has anything to do, a paused clock moves to its next timer, also while bytes are on their way: on a
+        // busy machine to the deadline of what they answer. So there is always a timer that is nearer.
+        let ticker = tokio::spawn(async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let pulls = Self { client, broker, queues, ticker, _calm: Calm::default() };
         pulls.fill();
         pulls
     }
@@ -73,7 +90,7 @@ impl Pulls {
         assert_eq!(self.committed(), ends, "{polls} polls");
         control.shutdown(secs(5)).await.ignore();
         let mut fresh = self.consumer().await;
-        assert!(tokio::time::timeout(secs(60), fresh.next()).await.is_err(), "{polls} polls: something came again");
+        assert!(tokio::time::timeout(secs(20), fresh.next()).await.is_err(), "{polls} polls: something came again");
     }
 }
 
@@ -113,22 +130,41 @@ impl Seen {
 }
 
 /// Polls so often what `future` makes, drops it, and then lets another come to its end, unless the first was done.
-async fn dropped_then_done<F: Future>(polls: usize, mut future: impl FnMut() -> F) -> F::Output {
-    match poll_times(pin!(future()), polls).await {
-        Some(output) => output,
-        None => within(PATIENCE, format!("the call after one that was dropped after {polls} polls"), future()).await,
+#[track_caller]
+fn dropped_then_done<F: Future>(polls: usize, mut future: impl FnMut() -> F) -> impl Future<Output = F::Output> {
+    let place = Location::caller();
+    async move {
+        match poll_times_at(place, pin!(future()), polls).await {
+            Some(output) => output,
+            None => {
+                within(PATIENCE, format!("the call after one that was dropped after {polls} polls"), future()).await
+            }
+        }
     }
 }
 
-/// The next item of a stream, by a `next` that is dropped first.
-async fn next_after_a_drop<S, T, E>(stream: &mut S, polls: usize) -> T
+/// The next item of a stream; where there is always one, so that nothing waits that could be dropped.
+async fn next_item<S, T, E>(stream: &mut S) -> T
 where
     S: Stream<Item = Result<T, E>> + Unpin,
     E: std::fmt::Debug,
 {
-    let item = match poll_times(pin!(stream.next()), polls).await {
-        Some(item) => item,
-        None => within(PATIENCE, format!("an item, {polls} polls"), stream.next()).await,
-    };
-    item.expect("the stream goes on").expect("no error")
+    within(PATIENCE, "an item", stream.next()).await.expect("the stream goes on").expect("no error")
+}
+
+/// The next item of a stream, by a `next` that is dropped first.
+#[track_caller]
+fn next_after_a_drop<S, T, E>(stream: &mut S, polls: usize) -> impl Future<Output = T>
+where
+    S: Stream<Item = Result<T, E>> + Unpin,
+    E: std::fmt::Debug,
+{
+    let place = Location::caller();
+    async move {
+        let item = match poll_times_at(place, pin!(stream.next()), polls).await {
+            Some(item) => item,
+            None => within(PATIENCE, format!("an item, {polls} polls"), stream.next()).await,
+        };
+        item.expect("the stream goes on").expect("no error")
+    }
 }

@@ -7,9 +7,9 @@ use futures::prelude::*;
 use rocketmq_stream::{Offset, SeekTo};
 
 use super::streams::read_all;
-use super::{EACH, Pulls, Seen, next_after_a_drop};
+use super::{EACH, Pulls, Seen, next_after_a_drop, poll_times, times};
+use crate::MOST;
 use crate::support::{PATIENCE, secs, within};
-use crate::{MOST, poll_times};
 
 #[tokio::test(start_paused = true)]
 async fn e4_a_seek_that_is_dropped_was_made_or_changed_nothing() {
@@ -19,9 +19,9 @@ async fn e4_a_seek_that_is_dropped_was_made_or_changed_nothing() {
         (SeekTo::Timestamp(UNIX_EPOCH), 0),
         (SeekTo::End, EACH),
     ];
-    for (target, place) in targets {
-        let mut made = false;
-        for polls in 0..MOST {
+    let mut made = [false; 4];
+    for polls in times(0..MOST) {
+        for ((target, place), made) in targets.into_iter().zip(&mut made) {
             let pulls = Pulls::start(1).await;
             let (mut consumer, mut seen) = (pulls.consumer().await, Seen::default());
             let (control, queue) = (consumer.control(), pulls.queues[0].clone());
@@ -31,7 +31,7 @@ async fn e4_a_seek_that_is_dropped_was_made_or_changed_nothing() {
             let sought = poll_times(pin!(control.seek(&queue, target)), polls).await;
             if let Some(sought) = sought {
                 sought.expect("it is ours");
-                made = true;
+                *made = true;
                 seen.next.insert(queue.clone(), place);
             }
             let at = consumer.position().get(&queue).map(Offset::get);
@@ -44,19 +44,22 @@ async fn e4_a_seek_that_is_dropped_was_made_or_changed_nothing() {
             }
             pulls.is_finished(&control, &seen, polls).await;
         }
-        assert!(made, "so many polls should make it: {target:?}");
     }
+    assert_eq!(made, [true; 4], "so many polls should make them all");
 }
 
 #[tokio::test(start_paused = true)]
 async fn e4_no_change_of_the_assignment_is_missed_by_a_watch_whose_futures_are_dropped() {
-    for polls in 1..10 {
+    for polls in times(1..10) {
         let pulls = Pulls::start(2).await;
         let (mut first, mut seen) = (pulls.consumer().await, Seen::default());
         read_all(&mut first, &mut seen, 2 * EACH).await;
         let mut watch = first.control().assignments();
         assert_eq!(watch.current().len(), 2);
-        assert!(poll_times(pin!(watch.changed()), polls).await.is_none(), "{polls} polls: it is told of nothing old");
+        assert!(
+            crate::poll_times(pin!(watch.changed()), polls).await.is_none(),
+            "{polls} polls: it is told of nothing old"
+        );
         let second = pulls.consumer().await;
         let told = async {
             loop {
@@ -68,7 +71,7 @@ async fn e4_no_change_of_the_assignment_is_missed_by_a_watch_whose_futures_are_d
         };
         let halved = within(PATIENCE, format!("a change, {polls} polls"), told).await;
         assert_eq!(halved.len(), 1, "{polls} polls");
-        assert!(poll_times(pin!(watch.changed()), polls).await.is_none(), "{polls} polls: it is told once");
+        assert!(crate::poll_times(pin!(watch.changed()), polls).await.is_none(), "{polls} polls: it is told once");
         drop(second);
         let whole = within(PATIENCE, format!("another, {polls} polls"), watch.changed()).await;
         assert_eq!(whole.map(|assignment| assignment.len()), Some(2), "{polls} polls");
@@ -77,7 +80,7 @@ async fn e4_no_change_of_the_assignment_is_missed_by_a_watch_whose_futures_are_d
 
 #[tokio::test(start_paused = true)]
 async fn e4_no_event_is_missed_by_a_reader_whose_futures_are_dropped() {
-    for polls in 0..10 {
+    for polls in times(0..10) {
         let pulls = Pulls::start(2).await;
         let (mut first, mut seen) = (pulls.consumer().await, Seen::default());
         let (mut dropping, patient) = (first.control().events(), first.control().events());

@@ -5,13 +5,13 @@ use std::pin::pin;
 use futures::prelude::*;
 use rocketmq_stream::{CommitMode, PullConsumer, PullStreamExt};
 
-use super::{EACH, GROUP, Pulls, Seen, dropped_then_done, next_after_a_drop};
+use super::{EACH, GROUP, Pulls, Seen, dropped_then_done, next_after_a_drop, next_item, poll_times, times};
+use crate::MOST;
 use crate::support::{PATIENCE, eventually, secs, within};
-use crate::{MOST, poll_times};
 
 #[tokio::test(start_paused = true)]
 async fn e4_next_takes_no_batch_when_it_is_dropped() {
-    for polls in 0..MOST {
+    for polls in times(0..MOST) {
         let pulls = Pulls::start(2).await;
         let mut consumer = pulls.consumer().await;
         let mut seen = Seen::default();
@@ -27,7 +27,7 @@ async fn e4_next_takes_no_batch_when_it_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn e4_a_stream_of_which_every_next_is_dropped_while_it_waits_gets_on() {
-    for polls in 1..5 {
+    for polls in times(1..5) {
         let pulls = Pulls::start(2).await;
         let mut consumer = pulls.consumer().await;
         let mut seen = Seen::default();
@@ -50,7 +50,7 @@ async fn e4_a_stream_of_which_every_next_is_dropped_while_it_waits_gets_on() {
 
 #[tokio::test(start_paused = true)]
 async fn e4_at_most_once_a_next_that_is_dropped_while_its_position_is_saved_loses_nothing() {
-    for polls in 0..MOST {
+    for polls in times(0..MOST) {
         let pulls = Pulls::start(2).await;
         let mut consumer = pulls.etl().commit_mode(CommitMode::AtMostOnce).build().await.expect("a consumer");
         let mut seen = Seen::default();
@@ -66,7 +66,7 @@ async fn e4_at_most_once_a_next_that_is_dropped_while_its_position_is_saved_lose
 
 #[tokio::test(start_paused = true)]
 async fn e4_next_per_message_takes_no_message_when_it_is_dropped() {
-    for polls in 0..MOST {
+    for polls in times(0..MOST) {
         let pulls = Pulls::start(2).await;
         let mut messages = pulls.consumer().await.per_message();
         let mut seen = Seen::default();
@@ -84,7 +84,7 @@ async fn e4_next_per_message_takes_no_message_when_it_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn e4_next_of_batches_keeps_what_was_gathered_when_it_is_dropped() {
-    for polls in 0..MOST {
+    for polls in times(0..MOST) {
         let pulls = Pulls::start(2).await;
         let messages = pulls.consumer().await.per_message();
         let control = messages.control();
@@ -101,13 +101,47 @@ async fn e4_next_of_batches_keeps_what_was_gathered_when_it_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn e4_next_per_queue_loses_no_queue_and_no_batch_of_one_when_it_is_dropped() {
+    for polls in times(0..MOST) {
+        let pulls = Pulls::start(2).await;
+        let mut queues = pulls.consumer().await.per_queue();
+        let control = queues.control();
+        let mut seen = Seen::default();
+        let mut streams = Vec::new();
+        for _ in 0..2 {
+            streams.push(next_item(&mut queues).await);
+        }
+        assert_ne!(streams[0].queue(), streams[1].queue(), "{polls} polls");
+        for turn in 0.. {
+            let stream = &mut streams[turn % 2];
+            if seen.count == 2 * EACH {
+                break;
+            }
+            if seen.next(stream.queue()) == EACH {
+                continue;
+            }
+            let batch = next_after_a_drop(stream, polls).await;
+            assert_eq!(batch.queue(), stream.queue());
+            assert_eq!(stream.position(), batch.next_offset(), "{polls} polls");
+            seen.batch(&batch);
+            batch.complete();
+        }
+        assert!(
+            crate::poll_times(pin!(queues.next()), polls).await.is_none(),
+            "{polls} polls: no queue comes out twice"
+        );
+        pulls.is_finished(&control, &seen, polls).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn e4_a_queue_stream_that_is_dropped_at_any_moment_gives_back_what_it_did_not_hand_out() {
-    for polls in 0..MOST {
+    for polls in times(0..MOST) {
         let pulls = Pulls::start(2).await;
         let mut queues = pulls.consumer().await.per_queue();
         let mut seen = Seen::default();
         for _ in 0..4 {
-            let mut stream = next_after_a_drop(&mut queues, polls).await;
+            let mut stream = next_item(&mut queues).await;
             if let Some(item) = poll_times(pin!(stream.next()), polls).await {
                 let batch = item.expect("it goes on").expect("a batch");
                 seen.batch(&batch);
@@ -117,7 +151,7 @@ async fn e4_a_queue_stream_that_is_dropped_at_any_moment_gives_back_what_it_did_
         // These are kept, so that their queues come out once more.
         let mut kept = Vec::new();
         while kept.len() < 2 {
-            let mut stream = next_after_a_drop(&mut queues, polls).await;
+            let mut stream = next_item(&mut queues).await;
             while seen.next(stream.queue()) < EACH {
                 let batch = next_after_a_drop(&mut stream, polls).await;
                 seen.batch(&batch);
@@ -132,7 +166,7 @@ async fn e4_a_queue_stream_that_is_dropped_at_any_moment_gives_back_what_it_did_
 
 #[tokio::test(start_paused = true)]
 async fn e4_a_pull_consumer_that_is_dropped_at_any_moment_loses_nothing() {
-    for polls in 0..MOST {
+    for polls in times(0..MOST) {
         let pulls = Pulls::start(2).await;
         let mut seen = Seen::default();
         let mut first = pulls.consumer().await;
@@ -152,7 +186,7 @@ async fn e4_a_pull_consumer_that_is_dropped_at_any_moment_loses_nothing() {
 #[tokio::test(start_paused = true)]
 async fn e4_a_build_of_a_pull_consumer_that_is_dropped_leaves_no_member_behind() {
     let mut built = false;
-    for polls in 0..2 * MOST {
+    for polls in times(0..2 * MOST) {
         let pulls = Pulls::start(2).await;
         let consumer = poll_times(pin!(pulls.etl().build()), polls).await;
         built |= consumer.is_some();
@@ -168,7 +202,7 @@ async fn e4_a_build_of_a_pull_consumer_that_is_dropped_leaves_no_member_behind()
 
 #[tokio::test(start_paused = true)]
 async fn e4_a_completion_that_a_commit_sink_took_is_saved_whatever_is_dropped() {
-    for polls in 0..MOST {
+    for polls in times(0..MOST) {
         let pulls = Pulls::start(1).await;
         let mut consumer = pulls.consumer().await;
         let control = consumer.control();
@@ -178,9 +212,9 @@ async fn e4_a_completion_that_a_commit_sink_took_is_saved_whatever_is_dropped() 
             let batch = next_after_a_drop(&mut consumer, polls).await;
             seen.batch(&batch);
             // A `send` that is never polled drops what it was given; that is the next test.
-            let sent = poll_times(pin!(sink.send(batch.into_completion())), polls.max(1)).await;
+            let sent = crate::poll_times(pin!(sink.send(batch.into_completion())), polls.max(1)).await;
             assert!(sent.is_some_and(|sent| sent.is_ok()), "it never waits");
-            drop(poll_times(pin!(sink.flush()), polls).await);
+            drop(crate::poll_times(pin!(sink.flush()), polls).await);
         }
         let closed = poll_times(pin!(sink.close()), polls).await;
         if polls > 0 {
