@@ -98,7 +98,6 @@ impl Watch {
             return Err(late(limit, &self.held().standing));
         };
         let decided = decided.map_err(|_| Error::closed("consumer"))?;
-        self.0.mark_unchanged();
         match decided.standing {
             Standing::Stale(error) => Err(error),
             _ => Ok(decided.assignment),
