@@ -501,6 +501,11 @@ impl Checker {
     /// Who gives a queue up has saved what it has reached, or was told that it could not. Who has begun it meanwhile may
     /// have committed since.
     fn left_behind(&mut self, by: Process, queue: Queue, reached: u64, saved: Option<u64>) {
+        let stays = self.readers.get(&(by, queue)).is_some_and(|reader| !reader.leaves);
+        if saved.is_none() && stays && !self.is_troubled && self.contract == Contract::AtLeastOnce {
+            let text = format!("p{by} has given up q{queue} at {reached}, cannot save it, and nothing is wrong");
+            return self.find(Kind::NotDurable, Some(queue), text);
+        }
         let shared = &self.queues[&queue];
         let Some(saved) = saved.filter(|saved| *saved < reached && !shared.is_forgotten) else { return };
         let others = shared.owners.iter().filter_map(|other| self.readers.get(&(*other, queue)));

@@ -57,7 +57,7 @@ impl Story {
     }
 
     fn revoked(self, by: Process, reached: u64) -> Self {
-        self.and(Op::Revoked { by, queue: 0, reached, saved: None })
+        self.and(Op::Revoked { by, queue: 0, reached, saved: Some(reached) })
     }
 
     fn sends(self, value: u64, sent: Sent) -> Self {
@@ -241,7 +241,9 @@ fn a_queue_that_is_given_up_is_saved_unless_it_was_told_or_somebody_else_may_hav
     let saved = |story: Story, saved| story.and(Op::Revoked { by: 1, queue: 0, reached: 2, saved });
     let rest = |story: Story| story.wait(5_000).begins(2, 2, Why::Gained).reads(2, 2..4);
     rest(saved(leaving(), Some(2))).shows(&[]);
-    rest(saved(leaving(), None)).shows(&[]);
+    rest(saved(leaving().and(Op::Trouble { over: false }), None)).shows(&[]);
+    rest(saved(leaving().and(Op::Leaving { by: 1 }), None)).shows(&[]);
+    rest(saved(leaving(), None)).shows(&[Kind::NotDurable]);
     rest(saved(leaving(), Some(1))).shows(&[Kind::NotDurable]);
     rest(saved(leaving().and(Op::Forgets { queue: 0, next: 1 }), Some(1))).shows(&[]);
     let begun = |why| leaving().begins(2, 1, why);

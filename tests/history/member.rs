@@ -26,7 +26,7 @@ pub(crate) const GROUP: &str = "etl";
 pub(crate) struct Held {
     /// Queue, life of the queue, range; of several when completions were merged.
     pub(crate) covers: Vec<(Queue, u64, std::ops::Range<u64>)>,
-    pub(crate) offsets: Vec<u64>,
+    pub(crate) offsets: Vec<(Queue, u64)>,
     pub(crate) completions: Vec<Completion>,
 }
 
@@ -94,23 +94,27 @@ impl Member {
         Some(polled.ok()?.transpose())
     }
 
-    pub(crate) fn write_down(&self, item: &Item) -> Queue {
-        let queue = self.record.index(&item.queue);
-        self.record.put(Op::Poll {
-            by: self.process,
-            queue,
-            epoch: item.epoch,
-            range: item.range.clone(),
-            messages: item.messages.clone(),
-            gathered: false,
-        });
-        queue
+    pub(crate) fn write_down(&self, item: &Item) {
+        for part in &item.parts {
+            self.record.put(Op::Poll {
+                by: self.process,
+                queue: self.record.index(&part.queue),
+                epoch: part.epoch,
+                range: part.range.clone(),
+                messages: part.messages.clone(),
+                gathered: part.gathered,
+            });
+        }
     }
 
-    pub(crate) fn hold(&mut self, queue: Queue, item: Item) {
-        let offsets = item.messages.iter().map(|(offset, _)| *offset).collect();
-        let covers = vec![(queue, self.listener.life(queue), item.range)];
-        self.held.push(Held { covers, offsets, completions: vec![item.completion] });
+    pub(crate) fn hold(&mut self, item: Item) {
+        let mut held = Held { covers: Vec::new(), offsets: Vec::new(), completions: vec![item.completion] };
+        for part in item.parts {
+            let queue = self.record.index(&part.queue);
+            held.offsets.extend(part.messages.iter().map(|(offset, _)| (queue, *offset)));
+            held.covers.push((queue, self.listener.life(queue), part.range));
+        }
+        self.held.push(held);
     }
 
     /// Completes all of it; a completion that is left is written down first, because it is work that was done.

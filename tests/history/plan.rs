@@ -25,6 +25,8 @@ pub(crate) enum Owning {
 pub(crate) enum Form {
     Batches,
     Messages,
+    /// So many messages at most, also of several queues.
+    Gathered(usize),
     Queues,
 }
 
@@ -179,6 +181,9 @@ impl Plan {
         let owning = if contract == Contract::ExactlyOnce || dice.u8(..4) == 0 { Owning::Share } else { Owning::Group };
         let way = if owning == Owning::Share && dice.bool() { Way::Grpc } else { Way::Remoting };
         let form = [Form::Batches, Form::Batches, Form::Messages, Form::Queues][dice.usize(..4)];
+        // At most once, more is lost in a crash the more was gathered.
+        let is_gathered = form == Form::Messages && contract != Contract::AtMostOnce && (seed / 10).is_multiple_of(2);
+        let form = if is_gathered { Form::Gathered([2, 7, 32][seed as usize / 20 % 3]) } else { form };
         let keeping = match (contract, dice.u8(..16)) {
             (Contract::ExactlyOnce, _) | (_, 0..=8) => Keeping::Broker,
             // A store of its own comes before the broker at a start, also when others have read further since.

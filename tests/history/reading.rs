@@ -1,31 +1,41 @@
-//! The three forms of the stream, read in one way.
+//! The forms of the stream, read in one way.
 
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::prelude::*;
 use rocketmq_stream::{
-    Checkpoint, Completion, Message, MessageQueue, PullBatch, PullConsumer, PulledMessage, PulledMessages, QueueStream,
-    QueueStreams, Result,
+    Batches, Checkpoint, Completion, Message, MessageBatch, MessageQueue, PullBatch, PullConsumer, PullStreamExt,
+    PulledMessage, PulledMessages, QueueStream, QueueStreams, Result,
 };
 
 use crate::plan::Form;
 
+/// How long messages are gathered.
+const LINGER: Duration = Duration::from_millis(300);
+
 pub(crate) enum Reading {
     Batches(PullConsumer),
     Messages(PulledMessages),
+    Gathered(Batches<PulledMessages>),
     Queues { streams: QueueStreams, open: Vec<QueueStream>, turn: usize },
 }
 
-/// What was handed out.
+/// What was handed out: of one queue, but when it was gathered.
 pub(crate) struct Item {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) completion: Completion,
+}
+
+pub(crate) struct Part {
     pub(crate) queue: MessageQueue,
     pub(crate) epoch: Option<u64>,
     pub(crate) range: Range<u64>,
     /// Offsets and values.
     pub(crate) messages: Vec<(u64, u64)>,
-    pub(crate) completion: Completion,
+    pub(crate) gathered: bool,
 }
 
 impl Reading {
@@ -33,15 +43,17 @@ impl Reading {
         match form {
             Form::Batches => Self::Batches(consumer),
             Form::Messages => Self::Messages(consumer.per_message()),
+            Form::Gathered(count) => Self::Gathered(consumer.per_message().batches(count, LINGER)),
             Form::Queues => Self::Queues { streams: consumer.per_queue(), open: Vec::new(), turn: 0 },
         }
     }
 
-    /// For each queue what is handed out next.
+    /// For each queue what is handed out next, where that can be asked.
     pub(crate) fn position(&self) -> Checkpoint {
         match self {
             Self::Batches(consumer) => consumer.position(),
             Self::Messages(messages) => messages.position(),
+            Self::Gathered(_) => Checkpoint::new(),
             Self::Queues { open, .. } => {
                 open.iter().map(|stream| (stream.queue().clone(), stream.position())).collect()
             }
@@ -63,6 +75,7 @@ impl Stream for Reading {
         match self.get_mut() {
             Self::Batches(consumer) => consumer.poll_next_unpin(cx).map(|item| item.map(|item| item.map(of_batch))),
             Self::Messages(messages) => messages.poll_next_unpin(cx).map(|item| item.map(|item| item.map(of_message))),
+            Self::Gathered(batches) => batches.poll_next_unpin(cx).map(|item| item.map(|item| item.map(of_gathered))),
             Self::Queues { streams, open, turn } => poll_queues(streams, open, turn, cx),
         }
     }
@@ -99,8 +112,9 @@ fn poll_queues(
 fn of_batch(batch: PullBatch) -> Item {
     let (queue, epoch, range) = (batch.queue().clone(), batch.epoch().get(), batch.range());
     let messages = batch.messages().iter().map(offset_and_value).collect();
-    let completion = batch.into_completion();
-    Item { queue, epoch: Some(epoch), range: range.start.get()..range.end.get(), messages, completion }
+    let range = range.start.get()..range.end.get();
+    let part = Part { queue, epoch: Some(epoch), range, messages, gathered: false };
+    Item { parts: vec![part], completion: batch.into_completion() }
 }
 
 fn of_message(message: PulledMessage) -> Item {
@@ -108,7 +122,24 @@ fn of_message(message: PulledMessage) -> Item {
     let completion = message.into_completion();
     let range = completion.range().unwrap();
     let queue = completion.queue().unwrap().clone();
-    Item { queue, epoch: None, range: range.start.get()..range.end.get(), messages, completion }
+    let range = range.start.get()..range.end.get();
+    Item { parts: vec![Part { queue, epoch: None, range, messages, gathered: false }], completion }
+}
+
+/// Each row of messages of one queue is a part.
+fn of_gathered(batch: MessageBatch) -> Item {
+    let (messages, completion) = batch.into_parts();
+    let rows = messages.chunk_by(|one, next| queue_of(one) == queue_of(next));
+    let parts = rows.map(|row| {
+        let messages: Vec<_> = row.iter().map(offset_and_value).collect();
+        let range = messages[0].0..messages[messages.len() - 1].0 + 1;
+        Part { queue: queue_of(&row[0]), epoch: None, range, messages, gathered: true }
+    });
+    Item { parts: parts.collect(), completion }
+}
+
+fn queue_of(message: &Message) -> MessageQueue {
+    MessageQueue::new(message.topic(), message.broker().unwrap(), message.queue_id().unsigned_abs())
 }
 
 fn offset_and_value(message: &Message) -> (u64, u64) {

@@ -299,15 +299,16 @@ impl World {
         let record = Arc::clone(&self.record);
         // At most once, the position is looked at before it is written down what came.
         let place = self.place(slot);
-        let queue = record.index(&item.queue);
-        let next = self.position(queue, place);
-        record.put(Op::Observe { queue, next, place });
-        self.seen.insert((queue, place), (next, record.now()));
+        for queue in item.parts.iter().map(|part| record.index(&part.queue)) {
+            let next = self.position(queue, place);
+            record.put(Op::Observe { queue, next, place });
+            self.seen.insert((queue, place), (next, record.now()));
+        }
         let Some(member) = &mut self.members[slot] else { return };
         member.write_down(&item);
         match self.plan.contract {
             Contract::AtMostOnce => item.completion.complete(),
-            _ => member.hold(queue, item),
+            _ => member.hold(item),
         }
     }
 
@@ -375,8 +376,8 @@ impl World {
             for (queue, _, range) in &held.covers {
                 self.results.positions.set(self.record.queues[*queue].clone(), Offset::new(range.end));
             }
-            for offset in held.offsets.clone() {
-                self.record.put(Op::Output { by: member.process, queue: held.covers[0].0, offset });
+            for (queue, offset) in held.offsets.clone() {
+                self.record.put(Op::Output { by: member.process, queue, offset });
             }
             member.complete(held);
         }
@@ -466,7 +467,7 @@ impl World {
             member.listener.begin(index, at.get(), Why::GivenBack);
             if self.plan.contract == Contract::ExactlyOnce {
                 // It comes again: what was not written is thrown away.
-                member.held.retain(|held| held.covers[0].0 != index);
+                member.held.retain(|held| held.covers.iter().all(|(queue, ..)| *queue != index));
             }
         }
     }
