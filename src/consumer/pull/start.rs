@@ -271,4 +271,23 @@ mod tests {
         let unnamed = choices(&StartFrom::Offsets([].into()), Own::Unknown, &q(), When::AtStart).unwrap_err();
         assert!(unnamed.to_string().contains("t@b:0"), "{unnamed}");
     }
+
+    #[test]
+    fn a_store_that_knows_only_other_topics_is_refused_unless_it_is_said_where_to_begin() {
+        let store = |topics: &[&str]| -> Checkpoint {
+            topics.iter().map(|topic| (MessageQueue::new(*topic, "b", 0), Offset::new(5))).collect()
+        };
+        for (topics, start, is_good) in [
+            (&[][..], StartFrom::Latest, true),
+            (&["t"], StartFrom::Latest, true),
+            (&["other", "t"], StartFrom::Latest, true),
+            (&["other"], StartFrom::Latest, false),
+            (&["other"], StartFrom::committed_or_earliest(), false),
+            (&["other"], checkpoint(7), true),
+            (&["other"], offsets(7), true),
+        ] {
+            let checked = check_stored(&store(topics), &start, |topic| topic == "t");
+            assert_eq!(checked.is_ok(), is_good, "{topics:?} {start:?}");
+        }
+    }
 }
