@@ -108,6 +108,12 @@ impl Committer {
         self.desk.with(|book| book.begins_at_broker(queue, committed));
     }
 
+    /// A queue has begun: where it did is saved without waiting for the next interval.
+    pub(crate) fn save_start(&self, queue: &MessageQueue) {
+        self.desk.want_mark(queue);
+        self.desk.work.notify_one();
+    }
+
     /// The broker was asked and said `found`. When it has less than it had acknowledged `before` it was asked, it is told
     /// again, and an event says so (trap P23).
     pub(crate) fn found(&self, queue: &MessageQueue, before: Option<Offset>, found: Option<Offset>) {

@@ -79,12 +79,21 @@ impl Desk {
     pub(super) fn reset(&self, queue: &MessageQueue, to: Offset) {
         self.with(|book| {
             book.reset_at_broker(queue, to);
-            if self.mode != CommitMode::Manual
-                && let Some(mark) = self.ledger.marks().into_iter().find(|mark| mark.queue == *queue)
-            {
-                book.want(queue, mark.epoch, mark.low_mark);
-            }
+            self.write_mark(book, queue);
         });
+    }
+
+    /// As [`want_marks`](Self::want_marks), of one queue.
+    pub(super) fn want_mark(&self, queue: &MessageQueue) {
+        self.with(|book| self.write_mark(book, queue));
+    }
+
+    fn write_mark(&self, book: &mut Book, queue: &MessageQueue) {
+        if self.mode != CommitMode::Manual
+            && let Some(mark) = self.ledger.mark(queue)
+        {
+            book.want(queue, mark.epoch, mark.low_mark);
+        }
     }
 
     /// These positions are to be saved, of the queues that are ours; returns those.

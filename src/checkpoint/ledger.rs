@@ -182,6 +182,13 @@ impl Ledger {
     }
 }
 
+impl Mark {
+    fn of(queue: &Queue) -> Option<Self> {
+        let low_mark = queue.low_mark()?;
+        Some(Self { queue: queue.name().clone(), epoch: queue.epoch(), start: queue.start(), low_mark })
+    }
+}
+
 fn check_handed_out(queue: &MessageQueue, position: Offset, handed_out: Offset) -> Result<()> {
     if position <= handed_out {
         return Ok(());
@@ -212,12 +219,12 @@ impl Shared {
 
     /// The marks of all queues that are owned.
     pub(super) fn marks(&self) -> Vec<Mark> {
-        let queues = self.queues();
-        let marks = queues.iter().filter_map(|(name, queue)| {
-            let low_mark = queue.low_mark()?;
-            Some(Mark { queue: name.clone(), epoch: queue.epoch(), start: queue.start(), low_mark })
-        });
-        marks.collect()
+        self.queues().values().filter_map(|queue| Mark::of(queue)).collect()
+    }
+
+    /// The mark of a queue, if it is owned.
+    pub(super) fn mark(&self, queue: &MessageQueue) -> Option<Mark> {
+        Mark::of(self.queues().get(queue)?)
     }
 
     pub(super) fn tell(&self, event: CheckpointEvent) {

@@ -95,10 +95,18 @@ impl Extend<(MessageQueue, Offset)> for Checkpoint {
 }
 
 /// Where a pull begins on a queue. There is no hidden default: the builder asks for it.
+///
+/// A queue that begins where neither a checkpoint nor the broker said is committed there at once: so `Earliest`, `Latest` and
+/// `Timestamp` set the group to that place, as a reset does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StartFrom {
     /// At the offset the group has committed; where there is none, as the inner says. An inner `Committed` means `Latest`.
+    ///
+    /// The place that the inner says is committed at once, before anything is completed: whatever is stored from now on is for
+    /// the group, so whoever reads the queue next begins there too, whatever its own inner is, and skips nothing that nobody
+    /// has completed. In [`CommitMode::Manual`](crate::CommitMode::Manual) nothing is committed that the program does not
+    /// commit; so do it once when a queue begins, or name the place, where a queue may go to another member.
     Committed(Box<Self>),
     /// At the first message that is still there.
     Earliest,

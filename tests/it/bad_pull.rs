@@ -172,8 +172,8 @@ async fn stored<const N: usize>(group: &str, positions: [(&str, u64); N]) -> Mem
 #[tokio::test(start_paused = true)]
 async fn a_store_with_positions_of_other_topics_only_is_not_taken_for_a_fresh_one() {
     let (broker, client, queue) = started(5).await;
-    let mistaken = stored("etl", [("orders", 3), ("payments", 4)]).await;
-    let error = refused(etl(&client).checkpoints(mistaken.clone())).await;
+    let mistaken = || stored("etl", [("orders", 3), ("payments", 4)]);
+    let error = refused(etl(&client).checkpoints(mistaken().await)).await;
     assert_names(&error, ErrorKind::InvalidArgument, &["checkpoints", "2 positions", "orders", "etl", "start_from"]);
     assert_eq!(broker.remoting_calls(UNREGISTER), 0, "the group was not even entered");
 
@@ -186,8 +186,8 @@ async fn a_store_with_positions_of_other_topics_only_is_not_taken_for_a_fresh_on
             2,
         ),
         ("another group's", etl(&client).checkpoints(stored("other", [("orders", 3)]).await), 0),
-        ("who says where to begin means it", etl(&client).start_from(restored).checkpoints(mistaken.clone()), 1),
-        ("of a topic that matches", matching().checkpoints(mistaken), 0),
+        ("who says where to begin means it", etl(&client).start_from(restored).checkpoints(mistaken().await), 1),
+        ("of a topic that matches", matching().checkpoints(mistaken().await), 0),
     ] {
         let mut consumer = within(secs(5), what, builder.build()).await.expect(what);
         let batch = within(secs(5), what, consumer.try_next()).await.unwrap().expect(what);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::prelude::*;
-use rocketmq_stream::{Checkpoint, ErrorKind, MessageQueue, PullEvent, SeekTo, StartFrom};
+use rocketmq_stream::{Checkpoint, CommitMode, ErrorKind, MessageQueue, PullEvent, SeekTo, StartFrom};
 
 use crate::cluster::{Cluster, plain};
 use crate::starts::two_lots;
@@ -111,7 +111,9 @@ pub(crate) async fn offsets_of_queues_and_times_can_be_asked_for(cluster: &Clust
     let (early, _, first) = two_lots(cluster, &topic).await;
     let count = early.len() as u64 / 2;
     let queues = cluster.queues(&topic).await;
-    let consumer = cluster.reading(&group, &topic).build().await.expect("build");
+    // Where it begins is not committed either.
+    let builder = cluster.reading(&group, &topic).commit_mode(CommitMode::Manual);
+    let consumer = builder.build().await.expect("build");
     let control = consumer.control();
     cluster.overwrite(&group, &queues[0], o(7)).await;
     assert_eq!(control.committed(&queues[0]).await.expect("asked"), Some(o(7)));

@@ -21,11 +21,13 @@ pub(crate) struct Place {
     pub(crate) not_before: Option<SystemTime>,
     /// What the broker had committed, if it was asked.
     pub(crate) committed: Option<Offset>,
+    /// Neither what is stored nor what is committed said it: so nobody else knows of it.
+    pub(crate) is_by_itself: bool,
 }
 
 impl Place {
     pub(crate) const fn at(at: Offset) -> Self {
-        Self { at, not_before: None, committed: None }
+        Self { at, not_before: None, committed: None, is_by_itself: false }
     }
 }
 

@@ -78,10 +78,10 @@ impl<'a> Question<'a> {
     pub(crate) async fn place(&self, choices: &[Choice]) -> Result<Place> {
         for choice in choices {
             let at = match *choice {
-                Choice::At(offset) => offset,
+                Choice::At(offset) => return Ok(Place::at(offset)),
                 Choice::First => self.bound(QueueBound::Min).await?,
                 Choice::End => self.bound(QueueBound::Max).await?,
-                Choice::Time(time) => return self.place_at(time).await,
+                Choice::Time(time) => return Ok(Place { is_by_itself: true, ..self.place_at(time).await? }),
                 Choice::LargerOf(own) => {
                     let committed = self.committed().await?;
                     return Ok(Place { committed, ..Place::at(committed.map_or(own, |committed| own.max(committed))) });
@@ -91,7 +91,7 @@ impl<'a> Question<'a> {
                     None => continue,
                 },
             };
-            return Ok(Place::at(at));
+            return Ok(Place { is_by_itself: true, ..Place::at(at) });
         }
         Err(Error::argument("start_from", self.queue, "names no place to begin"))
     }

@@ -170,6 +170,10 @@ impl Steward {
             self.shared.committer.begins_at_broker(queue, committed);
         }
         self.shared.desk.gain(queue, place, stop)?;
+        if place.is_by_itself {
+            // Who comes next begins there too, and not where it would have begun by itself (trap P11).
+            self.shared.committer.save_start(queue);
+        }
         self.shared.tell(PullEvent::Assigned { queue: queue.clone(), at: place.at });
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Queues that come, go and come back, and the members of a group.
 
-use rocketmq_stream::{Checkpoint, MemoryCheckpoints};
+use rocketmq_stream::{Checkpoint, CommitMode, MemoryCheckpoints};
 
 use super::*;
 
@@ -201,6 +201,38 @@ async fn p11_a_queue_that_appears_later_begins_at_its_own_checkpoint() {
     let mut consumer = builder.build().await.expect("build");
     rig.broker.start_broker(1);
     assert_eq!(read(&mut consumer, &away, 8).await, (12..20).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn p11_where_a_member_begins_by_itself_is_committed_at_once_and_who_comes_next_skips_nothing() {
+    let start = StartFrom::committed_or_latest();
+    for first in [StartFrom::Latest, StartFrom::Earliest, start.clone(), StartFrom::committed_or_earliest()] {
+        let rig = Pulls::start(1).await;
+        rig.fill(&q(0), 10, "a");
+        let expected =
+            if matches!(&first, StartFrom::Earliest) || first == StartFrom::committed_or_earliest() { 0 } else { 10 };
+        let mut first = rig.etl().commit_interval(secs(3_600)).start_from(first).build().await.expect("build");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(rig.committed(&q(0)), Some(expected), "nobody has completed anything, so nothing is passed over");
+        rig.fill(&q(0), 5, "a");
+        let held = next(&mut first).await;
+        // It says no word more, as one that is killed.
+        let builder = rig.other_client().pull_consumer(GROUP).subscribe(TOPIC, Filter::all());
+        let mut second = builder.share(0, 1).start_from(start.clone()).build().await.expect("build");
+        assert_eq!(read(&mut second, &q(0), 15 - expected as usize).await, (expected..15).collect::<Vec<_>>());
+        drop(held);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p11_a_member_that_commits_only_what_it_is_told_to_commits_no_start_either() {
+    let rig = Pulls::start(1).await;
+    rig.fill(&q(0), 10, "a");
+    let mut consumer = rig.etl().commit_mode(CommitMode::Manual).build().await.expect("build");
+    next(&mut consumer).await.complete();
+    tokio::time::sleep(secs(10)).await;
+    ended(&consumer.control()).await;
+    assert_eq!(rig.committed(&q(0)), None);
 }
 
 #[tokio::test(start_paused = true)]
