@@ -31,7 +31,7 @@ pub enum CheckpointEvent {
         to: Offset,
     },
     /// The broker was found with an older position than it had acknowledged; it is told again (a broker that is killed
-    /// forgets up to five seconds of positions).
+    /// forgets up to five seconds of positions). It is asked when it comes back, and with each look at the lag.
     Forgotten {
         /// The queue.
         queue: MessageQueue,

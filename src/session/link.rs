@@ -1,6 +1,7 @@
 //! One endpoint: the task that keeps this client registered there.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -27,8 +28,8 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::f
 pub(crate) enum LinkState {
     /// The first handshake is under way.
     Connecting,
-    /// Settings were sent and answered.
-    Ready,
+    /// Settings were sent and answered; which of the session's handshakes this was.
+    Ready(u64),
     /// It does not answer; connecting goes on.
     Lost(Error),
     /// It answered that it will not serve this client; tried again slowly, since credentials and rights may change.
@@ -39,7 +40,7 @@ impl LinkState {
     pub(crate) const fn reach(&self) -> Reach {
         match self {
             Self::Connecting => Reach::Untried,
-            Self::Ready => Reach::Ready,
+            Self::Ready(_) => Reach::Ready,
             Self::Lost(_) | Self::Refused(_) => Reach::Lost,
         }
     }
@@ -64,6 +65,8 @@ pub(crate) struct Common {
     pub(crate) changes: watch::Sender<u64>,
     /// Ticks when the members of the group may have changed.
     pub(crate) members: watch::Sender<u64>,
+    /// How many handshakes were answered, at all endpoints together.
+    pub(crate) handshakes: AtomicU64,
     /// Who answers what brokers ask of a consumer.
     pub(crate) requests: Option<mpsc::Sender<GroupRequest>>,
 }
@@ -108,7 +111,8 @@ impl Link {
                         tracing::info!(endpoint = %self.at, failures = backoff.attempts(), "answers again");
                     }
                     backoff.reset();
-                    self.set(LinkState::Ready);
+                    let handshake = self.common.handshakes.fetch_add(1, Ordering::Relaxed);
+                    self.set(LinkState::Ready(handshake));
                     self.common.members_changed();
                     self.keep(registered).await
                 }

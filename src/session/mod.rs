@@ -9,6 +9,7 @@ mod routes;
 mod shared;
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -89,6 +90,7 @@ impl Session {
             server: watch::Sender::new(ServerSettings::default()),
             changes: watch::Sender::new(0),
             members: watch::Sender::new(0),
+            handshakes: AtomicU64::new(0),
             requests: config.requests,
         };
         let tasks = Arc::new(TaskGroup::new());
@@ -200,7 +202,7 @@ impl Session {
         let mut state = self.0.shared.link(at);
         loop {
             match &*state.borrow_and_update() {
-                LinkState::Ready => return Ok(()),
+                LinkState::Ready(_) => return Ok(()),
                 LinkState::Refused(error) | LinkState::Lost(error) => return Err(error.clone()),
                 LinkState::Connecting => {}
             }
@@ -229,6 +231,15 @@ impl Session {
     /// Whether this client is registered at an endpoint right now.
     pub(crate) fn is_ready(&self, at: &Endpoint) -> bool {
         self.0.shared.reach(at) == Reach::Ready
+    }
+
+    /// The handshake by which this client is registered at an endpoint right now: another number after each time that the
+    /// endpoint was away. `None`: it is not registered.
+    pub(crate) fn handshake(&self, at: &Endpoint) -> Option<u64> {
+        match *self.0.shared.links().get(at)?.state.borrow() {
+            LinkState::Ready(handshake) => Some(handshake),
+            _ => None,
+        }
     }
 
     /// Tells that an endpoint failed a request, so that it is looked at now and not at the next heartbeat.

@@ -110,7 +110,7 @@ impl Shared {
     pub(super) fn access_outcome(&self) -> Option<Result<()>> {
         let links = self.links();
         let states = || self.access_point.iter().filter_map(|at| links.get(at)).map(|held| held.state.borrow().clone());
-        if states().any(|state| matches!(state, LinkState::Ready)) {
+        if states().any(|state| matches!(state, LinkState::Ready(_))) {
             return Some(Ok(()));
         }
         let refusals = states().map(|state| if let LinkState::Refused(error) = state { Some(error) } else { None });

@@ -35,6 +35,7 @@ const PURE: &[&str] = &[
     "lease::timers",
     "lease::work",
     "consumer::*::planner",
+    "consumer::pull::returns",
     "consumer::push::lanes",
     "producer::router",
     "producer::accumulator",

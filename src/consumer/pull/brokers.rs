@@ -1,10 +1,12 @@
 //! The way to the brokers: routes, endpoints and the wire, whatever holds them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::model::{Endpoint, MessageQueue, Route, RouteQueue};
@@ -26,6 +28,12 @@ pub(crate) trait Brokers: fmt::Debug + Send + Sync {
 
     /// The best of the endpoints that one broker is reached at.
     fn choose(&self, offered: &[Endpoint]) -> Endpoint;
+
+    /// Ticks when an endpoint went or came, or a route changed.
+    fn changes(&self) -> watch::Receiver<u64>;
+
+    /// As [`Session::handshake`](crate::session::Session::handshake).
+    fn handshake(&self, at: &Endpoint) -> Option<u64>;
 
     /// Tells that an endpoint failed a request: its route may be old.
     fn report(&self, at: &Endpoint, error: &Error);
@@ -71,14 +79,24 @@ pub(crate) async fn locate_master(brokers: &dyn Brokers, queue: &MessageQueue) -
 
 fn master(brokers: &dyn Brokers, route: &Route, queue: &MessageQueue) -> Result<Endpoint> {
     let known = find(route, queue).ok_or_else(|| not_in_route(queue))?;
-    if known.replicas.is_empty() {
-        return Ok(brokers.choose(&known.endpoints)); // a way in that finds the master itself
-    }
-    let master = known.replicas.iter().find(|(id, _)| *id == 0).map(|(_, at)| at.clone());
-    master.ok_or_else(|| {
+    master_of(brokers, known).ok_or_else(|| {
         let text = "the queue's broker has no master at the moment: offsets are kept there";
         Error::new(ErrorKind::Unavailable, text).during(Operation::QueryRoute).on_queue(queue)
     })
+}
+
+fn master_of(brokers: &dyn Brokers, known: &RouteQueue) -> Option<Endpoint> {
+    if known.replicas.is_empty() {
+        return Some(brokers.choose(&known.endpoints)); // a way in that finds the master itself
+    }
+    known.replicas.iter().find(|(id, _)| *id == 0).map(|(_, at)| at.clone())
+}
+
+/// The brokers of a topic's last good route that have a master, and where that is; nobody is asked.
+pub(crate) fn known_masters(brokers: &dyn Brokers, topic: &str) -> BTreeMap<Arc<str>, Endpoint> {
+    let Some(route) = brokers.known_route(topic) else { return BTreeMap::new() };
+    let readable = route.queues.iter().filter(|queue| queue.permission.readable());
+    readable.filter_map(|queue| Some((Arc::clone(&queue.broker), master_of(brokers, queue)?))).collect()
 }
 
 fn not_in_route(queue: &MessageQueue) -> Error {

@@ -24,12 +24,14 @@ mod per_queue;
 mod planner;
 mod reader;
 mod resolve;
+mod returns;
 mod shared;
 mod sink;
 mod start;
 mod steward;
 mod stream;
 mod tray;
+mod vigil;
 
 pub use batch::{BatchMessages, PullBatch, PulledMessage};
 pub use batches::{Batches, FilterSettled, MessageBatch, PullStreamExt};

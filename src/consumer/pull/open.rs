@@ -22,6 +22,7 @@ use crate::consumer::pull::reader::Reader;
 use crate::consumer::pull::shared::{CommitAtBrokers, Ends, Shared};
 use crate::consumer::pull::start::check_stored;
 use crate::consumer::pull::steward::Steward;
+use crate::consumer::pull::vigil;
 use crate::consumer::pull::{PullConsumer, PullControl};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::model::{
@@ -164,6 +165,8 @@ impl PullConsumerBuilder {
         steward.first(left()).await.map_err(|error| error.in_group(Arc::clone(&shared.group)))?;
         way.brokers.tasks().spawn("pull steward", steward.run());
         way.brokers.tasks().spawn("asked by brokers", asked::answer(Arc::downgrade(&shared), way.requests));
+        let changes = way.brokers.changes();
+        way.brokers.tasks().spawn("pull vigil", vigil::keep(Arc::downgrade(&shared), changes));
         let control = PullControl::new(Arc::clone(&shared), watch);
         Ok(PullConsumer::new(Reader::new(shared, mailbox), control))
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
 use crate::consumer::pull::brokers::Brokers;
 use crate::error::Error;
@@ -43,6 +44,14 @@ impl Brokers for OverSession {
 
     fn choose(&self, offered: &[Endpoint]) -> Endpoint {
         self.session.choose(offered)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.session.changes()
+    }
+
+    fn handshake(&self, at: &Endpoint) -> Option<u64> {
+        self.session.handshake(at)
     }
 
     fn report(&self, at: &Endpoint, error: &Error) {

@@ -136,6 +136,38 @@ async fn p23_a_broker_that_forgot_a_commit_is_noticed_and_told_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p23_a_broker_that_comes_back_without_the_last_commits_is_told_again_though_nobody_polls_or_asks() {
+    for found in [Some(10), None] {
+        let rig = Pulls::with(Broker::builder().topic(TOPIC, 1).brokers(2)).await;
+        let other = MessageQueue::new(TOPIC, "broker-b", 0);
+        rig.fill_all(50);
+        let mut consumer = rig.etl().build().await.expect("build");
+        let control = consumer.control();
+        read_each(&mut consumer, &[q(0), other.clone()], 50).await;
+        control.flush().await.expect("flush");
+        let mut events = control.events();
+        // It restarts, as after a kill, and the first answer it gives is that it is busy.
+        rig.broker.stop_broker(0);
+        rig.broker.set_committed(GROUP, &q(0), found.map(at)).expect("set");
+        tokio::time::sleep(secs(5)).await;
+        let asked = rig.calls(&[QUERY_OFFSET]);
+        rig.broker.faults().on_remoting(QUERY_OFFSET).at_broker(0).status(2, "busy");
+        rig.broker.start_broker(0);
+        let forgotten = event(&mut events, "that it was forgotten", |event| match event {
+            PullEvent::Checkpoint(CheckpointEvent::Forgotten { queue, committed, found }) => {
+                Some((queue.clone(), *committed, *found))
+            }
+            _ => None,
+        });
+        assert_eq!(forgotten.await, (q(0), at(50), found.map(at)));
+        tokio::time::sleep(secs(5)).await;
+        assert_eq!(rig.committed(&q(0)), Some(50), "it is told again");
+        tokio::time::sleep(secs(120)).await;
+        assert_eq!(rig.calls(&[QUERY_OFFSET]), asked + 2, "asked again once, and nobody else was");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn p23_a_checkpoint_of_our_own_wins_over_a_broker_that_forgot() {
     let rig = Pulls::start(1).await;
     rig.fill(&q(0), 50, "a");

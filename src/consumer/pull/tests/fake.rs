@@ -327,6 +327,14 @@ impl Brokers for Fake {
         offered[0].clone()
     }
 
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn handshake(&self, _: &Endpoint) -> Option<u64> {
+        Some(0)
+    }
+
     fn report(&self, _: &Endpoint, _: &Error) {}
 
     fn tasks(&self) -> &TaskGroup {
