@@ -5,6 +5,7 @@ mod leaving;
 mod offsets;
 mod peer;
 mod queues;
+mod relays;
 mod servers;
 
 use std::fmt::Debug;
