@@ -150,7 +150,8 @@ impl PullConsumerBuilder {
     /// [`CommitMode::AtMostOnce`] in a group the larger of both counts, since another member may have gone further.
     ///
     /// Positions of topics that are not read are left alone. But a store that has positions of the group, and none of a topic
-    /// that is read, is refused, unless [`start_from`](Self::start_from) names offsets or a checkpoint.
+    /// that is read, is refused, unless [`start_from`](Self::start_from) names offsets or a checkpoint. One of another cluster
+    /// with a topic of the same name is not noticed: brokers that the topic does not have may just be away.
     pub fn checkpoints(mut self, store: impl CheckpointStore + 'static) -> Self {
         self.store = Some(Arc::new(store));
         self
