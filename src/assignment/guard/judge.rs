@@ -84,18 +84,24 @@ fn one_kind(candidate: &Candidate, broker: &str, profile: &GroupProfile) -> Resu
     Err(refusal(candidate, text))
 }
 
+/// What somebody subscribes to: each topic, with its filter.
+type Subscribed<'a> = BTreeSet<(&'a str, String)>;
+
+/// Whether one subscribes to what the other does not; where topics are looked for, which one finds before the other: whether
+/// both filter a topic that both know, and not alike.
+fn disagree(mine: &Subscribed<'_>, theirs: &Subscribed<'_>, looks: bool) -> bool {
+    let know = |them: &Subscribed<'_>, topic: &str| them.iter().any(|(known, _)| *known == topic);
+    mine.symmetric_difference(theirs).any(|(topic, _)| !looks || (know(mine, topic) && know(theirs, topic)))
+}
+
 fn same_subscriptions(candidate: &Candidate, broker: &str, profile: &GroupProfile) -> Result<()> {
-    let mine: BTreeSet<(&str, String)> =
+    let mine: Subscribed<'_> =
         candidate.subscriptions.iter().map(|one| (&*one.topic, canonical(&one.filter))).collect();
     // Java's consumers add the topic of their retries by themselves.
     let theirs = profile.subscriptions.iter().filter(|(topic, _)| !topic.starts_with("%RETRY%"));
-    let theirs: BTreeSet<(&str, String)> = theirs.map(|(topic, filter)| (&**topic, canonical(filter))).collect();
-    let is_shared =
-        |one: &&(&str, String), others: &BTreeSet<(&str, String)>| others.iter().any(|(topic, _)| *topic == one.0);
-    let differ = |ours: &BTreeSet<(&str, String)>, others: &BTreeSet<(&str, String)>| {
-        ours.difference(others).any(|one| !candidate.looks || is_shared(&one, others))
-    };
-    if !differ(&mine, &theirs) && !differ(&theirs, &mine) && (mine.is_empty() || !theirs.is_empty()) {
+    let theirs: Subscribed<'_> = theirs.map(|(topic, filter)| (&**topic, canonical(filter))).collect();
+    let reads_for_nobody = theirs.is_empty() && !mine.is_empty();
+    if !reads_for_nobody && !disagree(&mine, &theirs, candidate.looks) {
         return Ok(());
     }
     let harm = if theirs.is_empty() {
@@ -130,7 +136,7 @@ fn canonical(filter: &Filter) -> String {
     }
 }
 
-fn listed(subscriptions: &BTreeSet<(&str, String)>) -> String {
+fn listed(subscriptions: &Subscribed<'_>) -> String {
     let shown: Vec<String> = subscriptions.iter().map(|(topic, filter)| format!("{topic} ({filter})")).collect();
     if shown.is_empty() { "nothing".to_owned() } else { shown.join(", ") }
 }
