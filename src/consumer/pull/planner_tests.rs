@@ -351,6 +351,31 @@ fn p18_an_answer_that_points_back_unasked_is_refused_and_told_once() {
 }
 
 #[test]
+fn p18_where_a_slave_says_that_a_queue_ends_is_not_believed_and_the_master_is_asked() {
+    let now = Instant::now();
+    for (policy, outcome) in [
+        (OnOffsetGap::Fail, PullOutcome::OutOfRange),
+        (OnOffsetGap::Earliest, PullOutcome::OutOfRange),
+        (OnOffsetGap::Latest, PullOutcome::OutOfRange),
+        (OnOffsetGap::Fail, PullOutcome::Filtered),
+    ] {
+        let mut planner = planner(Options { on_gap: policy, ..OPTIONS }, [start(0, 8)]);
+        let pull = fetch(&mut planner, now);
+        let suggested = Pulled { suggested_replica: Some(1), ..found(0, 8..10, 10, 100) };
+        planner.on_pulled(pull.ticket, suggested, now, 0.0);
+        let pull = fetch(&mut planner, now);
+        assert_eq!((pull.replica, pull.offset), (Some(1), at(10)));
+        let behind = Pulled { suggested_replica: Some(1), ..answer(outcome, vec![], 5, 5) };
+        planner.on_pulled(pull.ticket, behind, now, 0.0);
+        let Step::Tell(Notice::JumpRefused { at: from, offered, .. }) = planner.next(now) else { panic!("it is told") };
+        assert_eq!((from, offered), (at(10), at(5)));
+        yielded(&mut planner, now);
+        let again = fetch(&mut planner, now + Duration::from_secs(60));
+        assert_eq!((again.replica, again.offset), (None, at(10)), "{policy:?}");
+    }
+}
+
+#[test]
 fn p18_an_end_far_back_is_refused_whatever_the_policy_and_a_near_one_is_where_it_goes_on() {
     let now = Instant::now();
     for policy in [OnOffsetGap::Earliest, OnOffsetGap::Latest] {

@@ -155,7 +155,7 @@ impl RemotingWire {
 
     fn pulled(&self, request: &PullRequest, outcome: PullOutcome, answer: Command) -> Result<Pulled> {
         let told = PullAnswer::read(&answer)?;
-        let mut next_offset = next_offset(&told, outcome, request.offset)?;
+        let mut next_offset = offset_of(told.next_offset, "the next offset is")?;
         let mut messages = Vec::new();
         if outcome == PullOutcome::Found {
             if answer.body.is_empty() {
@@ -187,17 +187,6 @@ impl RemotingWire {
             suggested_replica: told.suggested_replica,
         })
     }
-}
-
-/// P4: a server that sends a reader back without saying why is not followed.
-fn next_offset(told: &PullAnswer, outcome: PullOutcome, asked: Offset) -> Result<Offset> {
-    let next = offset_of(told.next_offset, "the next offset is")?;
-    let may_go_back = matches!(outcome, PullOutcome::OutOfRange | PullOutcome::Reset);
-    if next < asked && !may_go_back {
-        let text = format!("asked for offset {asked}, the server says that {next} is next, which is before it");
-        return Err(Error::new(ErrorKind::Protocol, text));
-    }
-    Ok(next)
 }
 
 /// The four good answers. An administrator's reset and a real gap have one code, and differ in the remark (trap P29).

@@ -171,15 +171,18 @@ impl Lane {
     ) -> Meaning {
         self.failures.reset();
         self.bounds = (pulled.min_offset, pulled.max_offset);
-        self.replica = pulled.suggested_replica.filter(|replica| *replica != 0);
+        let suggested = pulled.suggested_replica.filter(|replica| *replica != 0);
+        let is_of_slave = std::mem::replace(&mut self.replica, suggested).is_some();
+        let is_gap = pulled.outcome == PullOutcome::OutOfRange;
         if pulled.outcome == PullOutcome::Reset {
             return Meaning::Restart(pulled.next_offset, Cause::Reset);
         }
-        if pulled.outcome == PullOutcome::OutOfRange {
-            return self.judge_gap(&pulled, policy);
-        }
-        if pulled.next_offset < self.fetched {
+        // Where a queue ends its master knows.
+        if pulled.next_offset < self.fetched && (is_of_slave || !is_gap) {
             return self.refuse(pulled.next_offset, jitter);
+        }
+        if is_gap {
+            return self.judge_gap(&pulled, policy);
         }
         self.told_jump = false;
         if pulled.messages.is_empty() && pulled.next_offset == self.fetched {
@@ -223,7 +226,8 @@ impl Lane {
         })
     }
 
-    /// A server that points back, unasked: a slave that lags behind, or a queue that began anew (trap P18).
+    /// A server that points back, unasked: a slave that lags behind, or a queue that began anew (trap P18). The master is asked
+    /// next.
     fn refuse(&mut self, offered: Offset, jitter: f64) -> Meaning {
         self.replica = None;
         let notice = Notice::JumpRefused { queue: self.queue.clone(), at: self.fetched, offered };

@@ -209,7 +209,7 @@ async fn p29_a_reset_is_told_from_a_gap_by_the_remark() {
 
 #[tokio::test]
 async fn p4_an_offset_that_cannot_be_is_an_error_and_is_never_sent() {
-    for (code, next) in [(0, -1), (21, -1), (0, 16), (19, 0), (20, 16)] {
+    for (code, next) in [(0, -1), (19, -1), (20, -1), (21, -1)] {
         let answer = |request: &Command| Command { code, ..request.answer(&pull_answer(next)) };
         let error = pull(pull_at(17), answer).await.1.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol, "{code} {next}");
@@ -224,6 +224,15 @@ async fn p4_an_offset_that_cannot_be_is_an_error_and_is_never_sent() {
     let absurd = MessageQueue::new("orders", "broker-a", u32::MAX);
     let bound = wire.bound(&nowhere, &absurd, QueueBound::Max).await.unwrap_err();
     assert_eq!(bound.kind(), ErrorKind::InvalidArgument, "{bound}");
+}
+
+#[tokio::test]
+async fn p18_an_answer_that_points_back_is_left_to_who_reads() {
+    for (code, next, outcome) in [(19, 0, PullOutcome::Empty), (20, 16, PullOutcome::Filtered)] {
+        let answer = |request: &Command| Command { code, ..request.answer(&pull_answer(next)) };
+        let pulled = pull(pull_at(17), answer).await.1.unwrap();
+        assert_eq!((pulled.next_offset, pulled.outcome), (Offset::new(next.cast_unsigned()), outcome));
+    }
 }
 
 #[tokio::test]
