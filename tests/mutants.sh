@@ -23,8 +23,8 @@ part() {
     producer) modules="clock producer" files="src/producer/*.rs src/producer/accumulator/*.rs"
       only producer/mod.rs accumulator failure flushes message_id router ;;
     retry) modules="" files="src/retry.rs" ;;
-    pull) modules="consumer transport" files="src/consumer/pull/planner.rs src/consumer/pull/planner/*.rs src/consumer/pull/start.rs"
-      only consumer/mod.rs pull; only consumer/pull/mod.rs planner start; echo '#[cfg(test)] mod tests;' >>"$copy/src/consumer/pull/mod.rs"
+    pull) modules="consumer transport" files="src/consumer/pull/planner.rs src/consumer/pull/planner/*.rs src/consumer/pull/start.rs src/consumer/pull/returns.rs"
+      only consumer/mod.rs pull; only consumer/pull/mod.rs planner returns start; echo '#[cfg(test)] mod tests;' >>"$copy/src/consumer/pull/mod.rs"
       only consumer/pull/tests/mod.rs message ;;
     checkpoint) modules="checkpoint clock task transport" 
       files="src/checkpoint/account.rs src/checkpoint/book.rs src/checkpoint/completion.rs src/checkpoint/event.rs"
