@@ -107,13 +107,14 @@ impl Steward {
     }
 
     fn follow(&mut self, held: Held) {
-        if let Standing::Idle { members, queues } = held.standing {
-            self.shared.tell(PullEvent::Idle { members, queues });
-        }
         let changes = held.assignment.since(&self.seen);
         self.seen = held.assignment;
         for (queue, _) in changes.lost {
             self.lose(queue);
+        }
+        // Once it is so: whoever hears it finds that nothing more is handed out.
+        if let Standing::Idle { members, queues } = held.standing {
+            self.shared.tell(PullEvent::Idle { members, queues });
         }
         let started = self.shared.options.started;
         let is_group = self.shared.options.is_group;
