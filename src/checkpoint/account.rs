@@ -360,6 +360,11 @@ impl Account {
         &self.queue.name
     }
 
+    /// Whether both are of one queue in one epoch.
+    pub(super) fn is_of_queue_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.queue, &other.queue)
+    }
+
     /// Whether a completion counts still. One that is settled asks for nothing but that its queue was not begun anew.
     pub(super) fn is_current(&self, is_settled: bool) -> bool {
         self.queue.is_owned() || (is_settled && self.owner.shared.is_latest(&self.queue))

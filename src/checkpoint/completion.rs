@@ -124,6 +124,14 @@ impl Completion {
         !self.all(&|pieces| !pieces.account.is_revoking())
     }
 
+    /// Whether both are of one queue, in one epoch. Only for what was handed out as it is: joined ones are beside none.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Kind::Pieces(one), Kind::Pieces(other)) => one.account.is_of_queue_of(&other.account),
+            _ => false,
+        }
+    }
+
     /// Nobody has seen what it stands for: it is for the next owner of the queue, of which nothing more is handed out here.
     /// Only for what was handed out last; `first` is the offset of its first message.
     pub(crate) fn give_back(self, first: Option<Offset>) {

@@ -80,6 +80,19 @@ fn p8_what_nobody_has_seen_is_given_back_and_not_waited_for_and_nothing_more_is_
 }
 
 #[test]
+fn completions_of_one_queue_in_one_epoch_lie_beside_each_other() {
+    let ledger = Told::default().ledger();
+    let (one, two) = (begin(&ledger, 1, 0, 0), begin(&ledger, 2, 0, 0));
+    let (first, second, other) = (hand_out(&one, 3), hand_out(&one, 3), hand_out(&two, 3));
+    assert!(first.is_beside(&second) && !first.is_beside(&other));
+    let again = hand_out(&begin(&ledger, 1, 1, 0), 3);
+    assert!(!first.is_beside(&again), "it began anew");
+    let joined: Completion = [second, other].into_iter().collect();
+    assert!(!joined.is_beside(&first) && !first.is_beside(&joined));
+    [first, again, joined].into_iter().for_each(Completion::complete);
+}
+
+#[test]
 fn p8_who_gives_back_is_handed_out_nothing_more() {
     let ledger = Told::default().ledger();
     let one = begin(&ledger, 1, 0, 0);

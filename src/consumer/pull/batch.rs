@@ -221,9 +221,9 @@ impl PulledMessage {
         self.completion.is_revoking()
     }
 
-    /// Whether both are of one queue.
+    /// As [`Completion::is_beside`].
     pub(crate) fn is_beside(&self, other: &Self) -> bool {
-        self.completion.queue() == other.completion.queue()
+        self.completion.is_beside(&other.completion)
     }
 
     /// The message was processed; see [`Completion::complete`].

@@ -51,7 +51,16 @@ pub trait PullStreamExt: TryStream<Ok = PulledMessage> + Sized {
     /// up, or set elsewhere, while they were gathered are left out: its next owner reads them, or they come again. Cancel
     /// safe: a dropped `next()` loses nothing. A `max` of 0 counts as 1.
     fn batches(self, max: usize, linger: Duration) -> Batches<Self> {
-        Batches { stream: self, max: max.max(1), linger, gathered: Vec::new(), timer: None, failed: None, ended: false }
+        Batches {
+            stream: self,
+            max: max.max(1),
+            linger,
+            gathered: Vec::new(),
+            fronts: Vec::new(),
+            timer: None,
+            failed: None,
+            ended: false,
+        }
     }
 
     /// Drops the messages that `keep` does not want, and **completes** them: they need no processing.
@@ -71,6 +80,8 @@ pub struct Batches<S: TryStream> {
     max: usize,
     linger: Duration,
     gathered: Vec<PulledMessage>,
+    /// The place of the first that was gathered of each queue: what is asked of queues is asked of these.
+    fronts: Vec<usize>,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     /// An error that waits behind what was gathered.
     failed: Option<S::Error>,
@@ -97,12 +108,16 @@ impl<S: TryStream<Ok = PulledMessage>> Stream for Batches<S> {
                         if this.gathered.is_empty() {
                             *this.timer = Some(Box::pin(clock::timer(clock::now() + *this.linger)));
                         }
+                        if !is_known(this.gathered, this.fronts, &message) {
+                            this.fronts.push(this.gathered.len());
+                        }
                         this.gathered.push(message);
                         continue;
                     }
                     Poll::Ready(Some(Err(error))) => *this.failed = Some(error),
                     Poll::Ready(None) => *this.ended = true,
-                    Poll::Pending if is_pressing(this.gathered) => {}
+                    // A queue of which there is something is being given up: it is waited for, so nothing lingers.
+                    Poll::Pending if this.fronts.iter().any(|at| this.gathered[*at].is_revoking()) => {}
                     Poll::Pending => {
                         let Some(timer) = this.timer else { return Poll::Pending };
                         ready!(timer.as_mut().poll(cx));
@@ -110,6 +125,7 @@ impl<S: TryStream<Ok = PulledMessage>> Stream for Batches<S> {
                 }
             }
             *this.timer = None;
+            this.fronts.clear();
             if let Some(batch) = merge(this.gathered) {
                 return Poll::Ready(Some(Ok(batch)));
             }
@@ -117,9 +133,10 @@ impl<S: TryStream<Ok = PulledMessage>> Stream for Batches<S> {
     }
 }
 
-/// Whether a queue of which there is something is being given up: it is waited for, so nothing lingers.
-fn is_pressing(gathered: &[PulledMessage]) -> bool {
-    gathered.chunk_by(PulledMessage::is_beside).filter_map(<[_]>::first).any(PulledMessage::is_revoking)
+/// Whether something of its queue was gathered before. Messages come in rows of one queue, so the last is looked at first.
+fn is_known(gathered: &[PulledMessage], fronts: &[usize], message: &PulledMessage) -> bool {
+    gathered.last().is_some_and(|last| last.is_beside(message))
+        || fronts.iter().any(|at| gathered[*at].is_beside(message))
 }
 
 /// Everything that is still to be handed out, as one. `None`: nothing is.

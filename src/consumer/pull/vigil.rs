@@ -30,10 +30,11 @@ pub(crate) async fn keep(shared: Weak<Shared>, mut changes: watch::Receiver<u64>
         changes.mark_unchanged();
         let Some(shared) = shared.upgrade() else { return };
         let asked = returns.see(&contacts(&shared), shared.desk.owned());
-        let compared = compare_all(&shared, asked.clone()).await;
+        let count = asked.len();
+        let compared = compare_all(&shared, asked).await;
         drop(shared);
         returns.compared(&compared);
-        if compared.len() < asked.len() {
+        if compared.len() < count {
             clock::sleep(backoff.next(fastrand::f64())).await;
             continue;
         }

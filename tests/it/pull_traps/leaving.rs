@@ -13,6 +13,15 @@ impl AssignmentStrategy for UntilOthersCome {
     }
 }
 
+/// Everything while it is alone, and then one queue.
+struct Keeps(u32);
+
+impl AssignmentStrategy for Keeps {
+    fn assign(&self, _: &str, members: &[String], queues: &[MessageQueue]) -> Vec<MessageQueue> {
+        queues.iter().filter(|queue| members.len() == 1 || queue.id() == self.0).cloned().collect()
+    }
+}
+
 /// Long enough to see that nothing waits for it.
 const DRAIN: Duration = Duration::from_secs(60);
 
@@ -137,6 +146,29 @@ async fn p8_what_is_being_gathered_of_a_queue_that_is_taken_away_comes_out_at_on
     assert!(took < secs(5), "{took:?}");
     assert!(told.is_empty(), "{told:?}");
     drop(other);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p8_what_is_being_gathered_of_several_queues_comes_out_whichever_of_them_is_taken_away() {
+    for kept in [0, 1] {
+        let rig = Pulls::start(2).await;
+        rig.fill_all(100);
+        let consumer = leaving(&rig).strategy(Keeps(kept)).build().await.expect("build");
+        let control = consumer.control();
+        let mut batches = consumer.per_message().batches(1_000, secs(3_600));
+        // The second time nothing of the first is remembered.
+        for _ in 0..2 {
+            holds(&control, 2).await;
+            assert!(tokio::time::timeout(secs(5), batches.next()).await.is_err(), "it gathers still");
+            let other = comes(&rig).await;
+            let batch = within(secs(30), "what was gathered", batches.next()).await.expect("it goes on");
+            let batch = batch.expect("a batch");
+            assert_eq!(batch.messages().len(), 200, "{kept}");
+            batch.complete();
+            ended(&other.control()).await;
+            rig.fill_all(100);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
