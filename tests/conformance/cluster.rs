@@ -1,13 +1,11 @@
 //! The servers under test.
 
-use std::env;
 use std::fmt::Debug;
-use std::io::Write;
-use std::sync::Once;
 
 use rocketmq_stream::{Client, Producer};
 
 use crate::admin::{self, Admin};
+use crate::cluster_sh;
 use crate::support::rig::{self, Rig};
 use crate::support::{secs, unique};
 
@@ -82,18 +80,8 @@ pub(crate) struct Apache {
 }
 
 impl Apache {
-    /// `None` without a server, which must be allowed: plain `cargo test` works on a machine with Rust alone.
     pub(crate) fn from_env() -> Option<Self> {
-        static SAID: Once = Once::new();
-        let Ok(access_point) = env::var("ACCESS_POINT") else {
-            let required = env::var("REAL_SERVER_REQUIRED").is_ok_and(|value| value == "1");
-            assert!(!required, "ACCESS_POINT is not set: run this under tests/apache/cluster.sh");
-            SAID.call_once(|| {
-                let said = "no real server: the tests of `apache` check nothing (see tests/apache/README.md)";
-                drop(writeln!(std::io::stderr(), "{said}"));
-            });
-            return None;
-        };
+        let [access_point] = cluster_sh::from_env(["ACCESS_POINT"], "tests/apache/cluster.sh")?;
         Some(Self { access_point, admin: Admin::from_env().expect("the environment of cluster.sh") })
     }
 

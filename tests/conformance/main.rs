@@ -17,6 +17,11 @@
 
 #[path = "../apache/admin.rs"]
 mod admin;
+#[macro_use]
+#[path = "../support/behaviours.rs"]
+mod behaviours;
+#[path = "../apache/cluster_sh.rs"]
+mod cluster_sh;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -27,33 +32,12 @@ mod messages;
 mod refusals;
 mod settle;
 
-/// Makes two tests of each behaviour.
-macro_rules! behaviours {
-    ($($module:ident: $($name:ident),+ $(,)?;)+) => {
-        mod embedded {
-            $($(
-                #[tokio::test(start_paused = true)]
-                async fn $name() {
-                    let _calm = crate::support::Calm::default();
-                    crate::$module::$name(&crate::cluster::Embedded::start().await).await;
-                }
-            )+)+
-        }
-        mod apache {
-            $($(
-                #[tokio::test]
-                async fn $name() {
-                    let _calm = crate::support::Calm::default();
-                    if let Some(cluster) = crate::cluster::Apache::from_env() {
-                        crate::$module::$name(&cluster).await;
-                    }
-                }
-            )+)+
-        }
-    };
-}
+use cluster::{Apache, Embedded};
 
 behaviours! {
+    embedded: paused Embedded::start(),
+    apache: real Apache::from_env();
+    {
     messages:
         a_message_arrives_as_it_was_sent,
         timestamps_are_exact_to_the_millisecond,
@@ -98,4 +82,5 @@ behaviours! {
         a_body_over_the_limit_is_refused_and_given_back,
         a_fifo_message_to_a_normal_topic_is_refused,
         an_invisible_duration_the_server_refuses_ends_the_stream_with_a_permanent_error;
+}
 }

@@ -8,6 +8,8 @@
 
 #[path = "../apache/admin.rs"]
 mod admin;
+#[path = "../apache/cluster_sh.rs"]
+mod cluster_sh;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -222,13 +224,12 @@ fn the_output_is_the_topic_however_often_its_writer_is_killed() -> Result<()> {
 
 #[test]
 fn on_a_real_server_too() -> Result<()> {
-    let Ok(name_server) = env::var("NAME_SERVER") else {
-        ensure!(env::var_os("REAL_SERVER_REQUIRED").is_none(), "REAL_SERVER_REQUIRED is set, and NAME_SERVER is not");
-        eprintln!("no real server is named: nothing of it is checked");
+    let names = ["NAME_SERVER", "ACCESS_POINT"];
+    let Some([name_server, access_point]) = cluster_sh::from_env(names, "tests/apache/cluster.sh") else {
         return Ok(());
     };
     let topic = format!("crash-{}", std::process::id());
     admin::Admin::from_env()?.create_topic(&admin::Topic::new(&topic).queues(4))?;
-    let site = Site { name_server, access_point: env::var("ACCESS_POINT")?, topic };
+    let site = Site { name_server, access_point, topic };
     kill_and_compare(site, "crash-real", 12, Duration::from_secs(2)).map(drop)
 }

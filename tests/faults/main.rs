@@ -14,14 +14,13 @@
 
 #[path = "../apache/admin.rs"]
 mod admin;
+#[path = "../apache/cluster_sh.rs"]
+mod cluster_sh;
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::{HashMap, HashSet};
-use std::env;
-use std::io::Write;
-use std::process::Command;
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use admin::{Admin, Group, Outgoing, Topic};
@@ -47,7 +46,6 @@ static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(())
 /// The real server, with a topic and a group of this test's own.
 struct Server {
     access_point: String,
-    script: String,
     topic: String,
     group: String,
     _calm: Calm,
@@ -55,30 +53,12 @@ struct Server {
 
 impl Server {
     fn from_env() -> Option<Self> {
-        static SAID: Once = Once::new();
-        let (Ok(access_point), Ok(script)) = (env::var("ACCESS_POINT"), env::var("CLUSTER_SH")) else {
-            let required = env::var("REAL_SERVER_REQUIRED").is_ok_and(|value| value == "1");
-            assert!(!required, "ACCESS_POINT or CLUSTER_SH is not set: run this under tests/apache/cluster.sh");
-            SAID.call_once(|| {
-                drop(writeln!(std::io::stderr(), "no real server: nothing is checked (see tests/apache/README.md)"));
-            });
-            return None;
-        };
+        let [access_point, _] = cluster_sh::from_env(["ACCESS_POINT", "CLUSTER_SH"], "tests/apache/cluster.sh")?;
         let admin = Admin::from_env().expect("the environment of cluster.sh");
         let (topic, group) = (unique("topic"), unique("group"));
         admin.create_topic(&Topic::new(&topic).queues(4)).expect("a topic");
         admin.create_group(&Group::new(&group)).expect("a group");
-        Some(Self { access_point, script, topic, group, _calm: Calm::default() })
-    }
-
-    /// `kill proxy`, `start broker-a`; returns when it is done.
-    async fn script(&self, verb: &str, node: &str) {
-        let (script, verb, node) = (self.script.clone(), verb.to_owned(), node.to_owned());
-        let run = move || {
-            let done = Command::new("bash").arg(&script).args([&verb, &node]).output().expect("bash");
-            assert!(done.status.success(), "{verb} {node}: {}", String::from_utf8_lossy(&done.stderr));
-        };
-        tokio::task::spawn_blocking(run).await.expect("no panic");
+        Some(Self { access_point, topic, group, _calm: Calm::default() })
     }
 
     /// Puts a message into the first queue, past the proxy.
@@ -237,11 +217,11 @@ async fn a_proxy_that_is_killed_and_restarted_is_survived() {
     let held = take(&mut consumer, 50).await;
     let writer = Writer::start(producer.clone(), server.topic.clone());
 
-    server.script("kill", "proxy").await;
+    cluster_sh::run_aside(["kill", "proxy"]).await;
     // Acks that meet a dead port wait for it, as long as their leases last.
     let acks: Vec<_> = held.into_iter().map(Delivery::ack).collect();
     tokio::time::sleep(secs(3)).await;
-    server.script("start", "proxy").await;
+    cluster_sh::run_aside(["start", "proxy"]).await;
     let back = Instant::now();
     for answer in within(secs(60), "all acks", join_all(acks)).await {
         answer.expect("every lease had time left");
@@ -268,13 +248,13 @@ async fn reading_resumes_within_ten_seconds_of_the_proxys_port() {
     send_all(&producer, &server.topic, numbered(200)).await;
     next(&mut consumer).await.ack().await.expect("ack");
     // The consumer is idle in a poll.
-    server.script("kill", "proxy").await;
+    cluster_sh::run_aside(["kill", "proxy"]).await;
     // Long enough for the back-off to have grown, and for the dead proxy's polls to have ended: they would take the message.
     tokio::time::sleep(secs(26)).await;
     server.store("waiting").await;
     let port = tokio::spawn(port_is_open(server.access_point.clone()));
     let reader = Reader::start(consumer);
-    server.script("start", "proxy").await;
+    cluster_sh::run_aside(["start", "proxy"]).await;
     let opened = port.await.expect("no panic");
     let read = reader.wait_for("waiting", secs(30)).await;
     assert!(read - opened < READING, "read {:?} after the port was open", read - opened);
@@ -304,11 +284,11 @@ async fn a_broker_that_is_away_for_twenty_seconds_is_survived() {
     let held = take(&mut consumer, 50).await;
     let writer = Writer::start(producer.clone(), server.topic.clone());
     tokio::time::sleep(secs(6)).await; // offsets are flushed every 5 s: a kill loses those of the last moments
-    server.script("kill", "broker-a").await;
+    cluster_sh::run_aside(["kill", "broker-a"]).await;
     let acks: Vec<_> = held.into_iter().map(Delivery::ack).collect();
     let reader = Reader::start(consumer);
     tokio::time::sleep(secs(20)).await;
-    server.script("start", "broker-a").await;
+    cluster_sh::run_aside(["start", "broker-a"]).await;
     let back = Instant::now();
     for answer in within(secs(100), "all acks", join_all(acks)).await {
         answer.expect("every lease had time left");

@@ -15,6 +15,8 @@
 
 #[path = "../apache/admin.rs"]
 mod admin;
+#[path = "../apache/cluster_sh.rs"]
+mod cluster_sh;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -23,8 +25,6 @@ mod official;
 
 use std::collections::{BTreeSet, HashMap};
 use std::env;
-use std::io::Write;
-use std::sync::Once;
 use std::time::Duration;
 
 use admin::{Admin, Group, Topic};
@@ -43,30 +43,17 @@ struct Server {
     _calm: Calm,
 }
 
-/// Says once that nothing is checked; a failure where it must be.
-fn missing(what: &str) {
-    static SAID: Once = Once::new();
-    let required = env::var("REAL_SERVER_REQUIRED").is_ok_and(|value| value == "1");
-    assert!(!required, "{what} is not set: run this under tests/apache/cluster.sh");
-    SAID.call_once(|| {
-        drop(writeln!(std::io::stderr(), "no {what}: interop checks nothing (see tests/interop/README.md)"))
-    });
-}
-
 impl Server {
     fn real() -> Option<Self> {
-        let (Ok(access_point), Ok(name_server)) = (env::var("ACCESS_POINT"), env::var("NAME_SERVER")) else {
-            missing("ACCESS_POINT");
-            return None;
-        };
+        let names = ["ACCESS_POINT", "NAME_SERVER"];
+        let [access_point, name_server] = cluster_sh::from_env(names, "tests/apache/cluster.sh")?;
         Some(Self { access_point, name_server: Some(name_server), embedded: None, _calm: Calm::default() })
     }
 
     /// Wherever official clients may be started: with `INTEROP=1`, or beside a real server.
     async fn embedded() -> Option<Self> {
-        if env::var("INTEROP").is_err() && env::var("ACCESS_POINT").is_err() {
-            missing("INTEROP");
-            return None;
+        if env::var_os("INTEROP").is_none() {
+            cluster_sh::from_env(["ACCESS_POINT"], "tests/apache/cluster.sh, or with INTEROP=1")?;
         }
         let broker = Broker::builder().start().await.expect("a broker");
         let (access_point, name_server) = (broker.access_point(), Some(broker.name_server()));

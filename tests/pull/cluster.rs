@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::io::Write;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use rocketmq_stream::embedded::Broker;
 use rocketmq_stream::{Client, Filter, MessageQueue, Offset, PullConsumerBuilder, StartFrom};
 use tokio::sync::Barrier;
 
 use crate::admin::{self, Admin, Outgoing};
+use crate::cluster_sh;
 use crate::support::{secs, unique};
 
 /// How a consumer reaches the queues.
@@ -47,7 +47,7 @@ impl Outage {
 
     async fn together(&self, verb: &'static str) {
         if self.0.wait().await.is_leader() {
-            script(verb).await;
+            cluster_sh::run_aside([verb, "broker-b"]).await;
         }
         self.0.wait().await;
     }
@@ -76,25 +76,15 @@ impl Cluster {
         }
     }
 
-    /// The server of `tests/apache/cluster.sh`, started with `BROKERS=2`. `None` without one, which must be allowed: plain
-    /// `cargo test` works on a machine with Rust alone.
+    /// The server of `tests/apache/cluster.sh`, started with `BROKERS=2`.
     pub(crate) fn apache(way: Way) -> Option<Self> {
-        static SAID: Once = Once::new();
-        let Ok(access_point) = env::var("ACCESS_POINT") else {
-            let required = env::var("REAL_SERVER_REQUIRED").is_ok_and(|value| value == "1");
-            assert!(!required, "ACCESS_POINT is not set: run this under tests/apache/cluster.sh");
-            SAID.call_once(|| {
-                let said = "no real server: the tests of `apache_…` check nothing (see tests/apache/README.md)";
-                drop(writeln!(std::io::stderr(), "{said}"));
-            });
-            return None;
-        };
+        let [access_point] = cluster_sh::from_env(["ACCESS_POINT"], "BROKERS=2 tests/apache/cluster.sh")?;
         assert!(env::var_os("BROKER_B").is_some(), "there is one broker: start the server with BROKERS=2");
-        let name_server = env::var(if way == Way::Proxy { "PROXY_REMOTING" } else { "NAME_SERVER" });
+        let name_server = cluster_sh::variable(if way == Way::Proxy { "PROXY_REMOTING" } else { "NAME_SERVER" });
         Some(Self {
             way,
             access_point,
-            name_server: Some(name_server.expect("cluster.sh sets it")),
+            name_server: Some(name_server),
             admin: Admin::from_env().expect("the environment of cluster.sh"),
             broker: None,
             outage: None,
@@ -260,16 +250,6 @@ impl Cluster {
     pub(crate) fn shares(&self) -> bool {
         self.way != Way::Grpc
     }
-}
-
-/// `kill` or `start` of broker-b, by the script that started the server.
-async fn script(verb: &'static str) {
-    let run = move || {
-        let script = env::var("CLUSTER_SH").expect("cluster.sh sets it");
-        let done = std::process::Command::new("bash").args([&script, verb, "broker-b"]).output().expect("bash");
-        assert!(done.status.success(), "{verb}: {}", String::from_utf8_lossy(&done.stderr));
-    };
-    tokio::task::spawn_blocking(run).await.expect("no panic");
 }
 
 /// Messages with bodies of their own.

@@ -18,6 +18,11 @@
 
 #[path = "../apache/admin.rs"]
 mod admin;
+#[macro_use]
+#[path = "../support/behaviours.rs"]
+mod behaviours;
+#[path = "../apache/cluster_sh.rs"]
+mod cluster_sh;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -33,43 +38,13 @@ mod starts;
 mod stops;
 mod tape;
 
-/// Makes a test of each behaviour in each place.
-macro_rules! behaviours {
-    ($($place:ident: $start:ident $way:ident),+; $all:tt) => {
-        $( behaviours! { @place $place $start $way $all } )+
-    };
-    (@place $place:ident embedded $way:ident { $($module:ident: $($name:ident),+ $(,)?;)+ }) => {
-        mod $place {
-            $($(
-                #[tokio::test(start_paused = true)]
-                async fn $name() {
-                    let _calm = crate::support::Calm::default();
-                    let cluster = crate::cluster::Cluster::embedded(crate::cluster::Way::$way).await;
-                    crate::$module::$name(&cluster).await;
-                }
-            )+)+
-        }
-    };
-    (@place $place:ident apache $way:ident { $($module:ident: $($name:ident),+ $(,)?;)+ }) => {
-        mod $place {
-            $($(
-                #[tokio::test]
-                async fn $name() {
-                    let _calm = crate::support::Calm::default();
-                    if let Some(cluster) = crate::cluster::Cluster::apache(crate::cluster::Way::$way) {
-                        crate::$module::$name(&cluster).await;
-                    }
-                }
-            )+)+
-        }
-    };
-}
+use cluster::{Cluster, Outage, Way};
 
 behaviours! {
-    embedded_grpc: embedded Grpc,
-    embedded_remoting: embedded Remoting,
-    apache_broker: apache Remoting,
-    apache_proxy: apache Proxy;
+    embedded_grpc: paused Cluster::embedded(Way::Grpc),
+    embedded_remoting: paused Cluster::embedded(Way::Remoting),
+    apache_broker: real Cluster::apache(Way::Remoting),
+    apache_proxy: real Cluster::apache(Way::Proxy);
     {
     reads:
         every_message_comes_once_in_contiguous_ranges_of_its_queue,
@@ -141,8 +116,8 @@ behaviours! {
 }
 
 behaviours! {
-    faults_at_embedded_grpc: embedded Grpc,
-    faults_at_embedded_remoting: embedded Remoting;
+    faults_at_embedded_grpc: paused Cluster::embedded(Way::Grpc),
+    faults_at_embedded_remoting: paused Cluster::embedded(Way::Remoting);
     {
     faults:
         p11_messages_of_a_broker_that_was_down_at_the_start_are_read_from_the_start_instant_on,
@@ -156,8 +131,8 @@ behaviours! {
 #[tokio::test]
 async fn outage_of_a_real_broker_p11_p23_nothing_is_lost_nothing_is_skipped_nothing_old_is_read() {
     let _calm = support::Calm::default();
-    let outage = cluster::Outage::of(6);
-    let ways = [cluster::Way::Remoting, cluster::Way::Proxy].map(cluster::Cluster::apache);
+    let outage = Outage::of(6);
+    let ways = [Way::Remoting, Way::Proxy].map(Cluster::apache);
     let [Some(brokers), Some(proxy)] = ways else { return };
     let (brokers, proxy) = (brokers.during(&outage), proxy.during(&outage));
     tokio::join!(
@@ -174,8 +149,7 @@ async fn outage_of_a_real_broker_p11_p23_nothing_is_lost_nothing_is_skipped_noth
 #[tokio::test]
 async fn apache_p26_members_at_the_brokers_and_at_the_proxy_both_read_every_queue() {
     let _calm = support::Calm::default();
-    let (at_brokers, at_proxy) = (cluster::Way::Remoting, cluster::Way::Proxy);
-    if let (Some(brokers), Some(proxy)) = (cluster::Cluster::apache(at_brokers), cluster::Cluster::apache(at_proxy)) {
+    if let (Some(brokers), Some(proxy)) = (Cluster::apache(Way::Remoting), Cluster::apache(Way::Proxy)) {
         members::p26_both_read_every_queue(&brokers, &proxy).await;
     }
 }

@@ -16,6 +16,8 @@
 
 #[path = "../apache/admin.rs"]
 mod admin;
+#[path = "../apache/cluster_sh.rs"]
+mod cluster_sh;
 mod pair;
 #[path = "../support/mod.rs"]
 mod support;

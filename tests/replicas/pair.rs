@@ -1,15 +1,13 @@
 //! The master, its slave, and a topic on both.
 
-use std::env;
-use std::io::Write;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
 use rocketmq_stream::{Client, Filter, MessageQueue, PullConsumerBuilder, StartFrom};
 
 use crate::admin::{Admin, Outgoing, Queue, Topic};
+use crate::cluster_sh;
 use crate::support::{PATIENCE, secs, unique};
 
 /// Has a broker answer like one with a backlog far beyond its memory: readers of anything but the end are sent to the slave.
@@ -32,7 +30,6 @@ const TOPIC_NOT_EXIST: i32 = 17;
 #[derive(Debug)]
 pub(crate) struct Pair {
     name_server: String,
-    script: String,
     pub(crate) topic: String,
 }
 
@@ -44,21 +41,11 @@ pub(crate) struct HandedOut {
 }
 
 impl Pair {
-    /// With the topic of one of the [`TESTS`]. `None` without such a server, which must be allowed: plain `cargo test` works on a
-    /// machine with Rust alone.
+    /// With the topic of one of the [`TESTS`].
     pub(crate) async fn from_env(test: &str) -> Option<Self> {
-        static SAID: Once = Once::new();
-        let (Ok(name_server), Ok(_)) = (env::var("NAME_SERVER"), env::var("SLAVE_BROKER")) else {
-            let required = env::var("REAL_SERVER_REQUIRED").is_ok_and(|value| value == "1");
-            assert!(!required, "SLAVE_BROKER is not set: run this under SLAVE=1 PROXY=0 tests/apache/cluster.sh");
-            SAID.call_once(|| {
-                let said = "no server with a slave: nothing is checked (see tests/README.md)";
-                drop(writeln!(std::io::stderr(), "{said}"));
-            });
-            return None;
-        };
-        let script = env::var("CLUSTER_SH").expect("cluster.sh sets it");
-        let pair = Self { name_server, script, topic: topic_of(test) };
+        let start = "SLAVE=1 PROXY=0 tests/apache/cluster.sh";
+        let [name_server, _] = cluster_sh::from_env(["NAME_SERVER", "SLAVE_BROKER"], start)?;
+        let pair = Self { name_server, topic: topic_of(test) };
         pair.work(|pair| {
             static TOPICS: Once = Once::new();
             TOPICS.call_once(|| pair.create_topics());
@@ -75,34 +62,33 @@ impl Pair {
             self.admin().create_topic(&Topic::new(&topic).queues(1)).expect("a topic");
         }
         let group = unique("looks");
-        let ask = |topic: &str| self.admin().pull_as(("", ""), PULL_MESSAGE, &group, topic, &self.queue_at_slave());
+        let ask = |topic: &str| self.admin().pull_as(("", ""), PULL_MESSAGE, &group, topic, &Self::queue_at_slave());
         wait_until("the slave knows the topics", || {
             TESTS.map(topic_of).iter().all(|topic| ask(topic).expect("an answer of the slave").0 != TOPIC_NOT_EXIST)
         });
     }
 
     /// The master's address now: it may have moved.
-    fn master(&self) -> SocketAddr {
-        let done = Command::new("bash").args([&self.script, "env"]).output().expect("bash");
-        let said = String::from_utf8(done.stdout).expect("text");
+    fn master() -> SocketAddr {
+        let said = cluster_sh::run(&["env"]);
         let address = said.lines().find_map(|line| line.strip_prefix("export BROKER=")).expect("a master");
         address.parse().expect("an address")
     }
 
     fn slave() -> SocketAddr {
-        env::var("SLAVE_BROKER").expect("looked at before").parse().expect("an address")
+        cluster_sh::variable("SLAVE_BROKER").parse().expect("an address")
     }
 
     fn admin(&self) -> Admin {
-        Admin::new(self.name_server.parse().expect("an address"), vec![self.master()], None)
+        Admin::new(self.name_server.parse().expect("an address"), vec![Self::master()], None)
     }
 
-    fn queue(&self) -> Queue {
-        Queue { broker_name: "broker-a".to_owned(), broker: self.master(), id: 0 }
+    fn queue() -> Queue {
+        Queue { broker_name: "broker-a".to_owned(), broker: Self::master(), id: 0 }
     }
 
-    fn queue_at_slave(&self) -> Queue {
-        Queue { broker: Self::slave(), ..self.queue() }
+    fn queue_at_slave() -> Queue {
+        Queue { broker: Self::slave(), ..Self::queue() }
     }
 
     /// The queue as consumers call it.
@@ -112,13 +98,12 @@ impl Pair {
 
     /// Fixtures block.
     async fn work<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> T + Send + 'static) -> T {
-        let (name_server, script, topic) = (self.name_server.clone(), self.script.clone(), self.topic.clone());
-        let pair = Self { name_server, script, topic };
+        let pair = Self { name_server: self.name_server.clone(), topic: self.topic.clone() };
         tokio::task::spawn_blocking(move || work(&pair)).await.expect("no panic")
     }
 
     fn configure_both(&self, settings: &str) {
-        for broker in [self.master(), Self::slave()] {
+        for broker in [Self::master(), Self::slave()] {
             self.admin().configure(broker, settings).expect("configured");
         }
     }
@@ -129,7 +114,7 @@ impl Pair {
         let outgoing = bodies.iter().map(|body| Outgoing { body: body.clone().into_bytes(), ..Outgoing::default() });
         let outgoing: Vec<_> = outgoing.collect();
         self.work(move |pair| {
-            pair.admin().send(&pair.topic, &pair.queue(), &outgoing).expect("stored");
+            pair.admin().send(&pair.topic, &Self::queue(), &outgoing).expect("stored");
         })
         .await;
         bodies
@@ -138,8 +123,8 @@ impl Pair {
     /// Until the slave has what the master has.
     pub(crate) async fn replicated(&self) {
         let wait = |pair: &Self| {
-            let end = pair.end(&pair.queue());
-            wait_until("the slave has it all", || pair.end(&pair.queue_at_slave()) >= end);
+            let end = pair.end(&Self::queue());
+            wait_until("the slave has it all", || pair.end(&Self::queue_at_slave()) >= end);
         };
         self.work(wait).await;
     }
@@ -150,7 +135,7 @@ impl Pair {
 
     /// How many messages the slave has of the queue.
     pub(crate) async fn slave_has(&self) -> usize {
-        self.work(|pair| usize::try_from(pair.end(&pair.queue_at_slave())).expect("an offset")).await
+        self.work(|pair| usize::try_from(pair.end(&Self::queue_at_slave())).expect("an offset")).await
     }
 
     /// Readers of anything but the end are sent to the slave.
@@ -165,16 +150,16 @@ impl Pair {
 
     /// From now on the slave gets nothing to speak of.
     pub(crate) async fn starve_slave(&self) {
-        self.work(|pair| pair.admin().configure(pair.master(), STARVED).expect("configured")).await;
+        self.work(|pair| pair.admin().configure(Self::master(), STARVED).expect("configured")).await;
     }
 
     pub(crate) async fn feed_slave(&self) {
-        self.work(|pair| pair.admin().configure(pair.master(), FED).expect("configured")).await;
+        self.work(|pair| pair.admin().configure(Self::master(), FED).expect("configured")).await;
     }
 
     pub(crate) async fn handed_out(&self) -> HandedOut {
         let of = |pair: &Self, broker| pair.admin().handed_out(broker).expect("a number");
-        self.work(move |pair| HandedOut { master: of(pair, pair.master()), slave: of(pair, Self::slave()) }).await
+        self.work(move |pair| HandedOut { master: of(pair, Self::master()), slave: of(pair, Self::slave()) }).await
     }
 
     pub(crate) async fn handed_out_by_slave(&self) -> u64 {
@@ -184,29 +169,24 @@ impl Pair {
     /// What the group has committed, as the master says.
     pub(crate) async fn committed(&self, group: &str) -> Option<i64> {
         let group = group.to_owned();
-        let ask = move |pair: &Self| pair.admin().committed_offset(&group, &pair.topic, &pair.queue());
+        let ask = move |pair: &Self| pair.admin().committed_offset(&group, &pair.topic, &Self::queue());
         self.work(ask).await.expect("an answer of the master")
     }
 
     /// As a crash does.
     pub(crate) async fn kill_master(&self) {
-        self.work(|pair| pair.run("kill")).await;
+        cluster_sh::run_aside(["kill", "broker-a"]).await;
     }
 
     /// Its store at another port: what a machine that took over its disk looks like. Returns when routes show it.
     pub(crate) async fn bring_master_back_elsewhere(&self) {
         let bring = |pair: &Self| {
-            let before = pair.master();
-            pair.run("move");
-            assert_ne!(pair.master(), before);
+            let before = Self::master();
+            cluster_sh::run(&["move", "broker-a"]);
+            assert_ne!(Self::master(), before);
             pair.admin().await_queues(&pair.topic, 1).expect("a route");
         };
         self.work(bring).await;
-    }
-
-    fn run(&self, verb: &str) {
-        let done = Command::new("bash").args([&self.script, verb, "broker-a"]).output().expect("bash");
-        assert!(done.status.success(), "{verb}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
     /// A member of a group that no broker has heard of.

@@ -14,6 +14,8 @@
 
 #[path = "../apache/admin.rs"]
 mod admin;
+#[path = "../apache/cluster_sh.rs"]
+mod cluster_sh;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,13 +1,11 @@
 //! The server, its users, and what each of them may.
 
-use std::env;
-use std::io::Write;
-use std::process::Command;
-use std::sync::{Once, OnceLock};
+use std::sync::OnceLock;
 use std::thread;
 
 use rocketmq_stream::{Client, ClientBuilder, Credentials, OutboundMessage};
 
+use crate::cluster_sh;
 use crate::support::{numbered, send_all, unique};
 
 /// What the user of the tests knows by heart.
@@ -37,34 +35,19 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Made once for all tests. `None` without such a server, which must be allowed: plain `cargo test` works on a machine
-    /// with Rust alone.
+    /// Made once for all tests.
     pub(crate) fn from_env() -> Option<&'static Self> {
         static SERVER: OnceLock<Option<Server>> = OnceLock::new();
         SERVER.get_or_init(Self::prepare).as_ref()
     }
 
     fn prepare() -> Option<Self> {
-        static SAID: Once = Once::new();
-        if env::var_os("ADMIN_ACCESS_KEY").is_none() || env::var_os("TLS_CA").is_none() {
-            let required = env::var("REAL_SERVER_REQUIRED").is_ok_and(|value| value == "1");
-            assert!(
-                !required,
-                "ADMIN_ACCESS_KEY or TLS_CA is not set: run this under ACL=1 TLS=1 tests/apache/cluster.sh"
-            );
-            SAID.call_once(|| {
-                drop(writeln!(
-                    std::io::stderr(),
-                    "no server with ACL and TLS: nothing is checked (see tests/README.md)"
-                ));
-            });
-            return None;
-        }
-        let address = |name: &str| env::var(name).unwrap_or_else(|_| panic!("cluster.sh sets {name}"));
+        let start = "ACL=1 TLS=1 tests/apache/cluster.sh";
+        let [_, authority] = cluster_sh::from_env(["ADMIN_ACCESS_KEY", "TLS_CA"], start)?;
         let server = Self {
-            access_point: address("ACCESS_POINT"),
-            name_server: address("NAME_SERVER"),
-            authority: std::fs::read_to_string(address("TLS_CA")).expect("the authority's certificate"),
+            access_point: cluster_sh::variable("ACCESS_POINT"),
+            name_server: cluster_sh::variable("NAME_SERVER"),
+            authority: std::fs::read_to_string(authority).expect("the authority's certificate"),
             topic: unique("topic"),
             groups: unique("group"),
             reader: unique("reader"),
@@ -153,17 +136,13 @@ fn words(command: &[&str]) -> Vec<String> {
 
 /// Runs the server's own mqadmin, several at once: each takes seconds.
 fn mqadmin(commands: Vec<Vec<String>>) {
-    let script = env::var("CLUSTER_SH").expect("cluster.sh sets it");
     thread::scope(|scope| {
         for command in &commands {
-            let script = &script;
             scope.spawn(move || {
                 let (verb, options) = command.split_first().expect("a verb");
-                let mut mqadmin = Command::new("bash");
-                mqadmin.args([script, "admin", verb, "-c", "DefaultCluster"]).args(options);
-                let done = mqadmin.output().expect("bash");
-                let said = [done.stdout, done.stderr].concat();
-                assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said));
+                let mut arguments = vec!["admin", verb, "-c", "DefaultCluster"];
+                arguments.extend(options.iter().map(String::as_str));
+                cluster_sh::run(&arguments);
             });
         }
     });

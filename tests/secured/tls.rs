@@ -4,6 +4,7 @@ use futures::prelude::*;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rocketmq_stream::{Client, Error, ErrorKind, Filter, PullConsumerBuilder, StartFrom, StopAt};
 
+use crate::cluster_sh;
 use crate::server::{STORED, Server};
 use crate::support::{Calm, PATIENCE, numbered, secs, sorted, text, within};
 
@@ -36,7 +37,7 @@ async fn with_the_servers_own_authority_everything_is_read_over_tls() {
     let _calm = Calm::default();
     let Some(server) = Server::from_env() else { return };
     reads(&server.tls_client(|client| client.ca_certificate(server.authority.clone())), server).await;
-    let file = std::env::var("TLS_CA").expect("cluster.sh sets it");
+    let file = cluster_sh::variable("TLS_CA");
     let client = server.tls_client(|client| client.ca_certificate_file(file));
     reads(&client, server).await;
 }
