@@ -8,4 +8,5 @@
 
 pub(crate) mod hub;
 pub(crate) mod pull;
+pub(crate) mod rules;
 pub(crate) mod simple;

@@ -37,6 +37,7 @@ const PURE: &[&str] = &[
     "consumer::*::planner",
     "consumer::pull::returns",
     "consumer::push::lanes",
+    "consumer::rules",
     "producer::router",
     "producer::accumulator",
     "producer::failure",

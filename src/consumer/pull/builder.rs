@@ -9,14 +9,12 @@ use crate::consumer::pull::planner;
 use crate::consumer::pull::shared::Options;
 use crate::consumer::pull::start::check_named;
 use crate::consumer::pull::{PullConsumer, open};
+use crate::consumer::rules::{LONGEST, check_sizes, check_subscriptions, check_times};
 use crate::error::{Error, Result};
 use crate::model::{
     ConsumerGroup, Filter, FilterKind, MessageQueue, OnOffsetGap, StartFrom, StopAt, Subscription, check_topic,
 };
 use crate::session::Connector;
-
-/// A century: anything near it is a slip.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Whether a topic is wanted, by its name.
 type TopicTest = dyn Fn(&str) -> bool + Send + Sync;
@@ -289,16 +287,7 @@ impl PullConsumerBuilder {
     }
 
     fn subscriptions(&self) -> Result<Vec<Subscription>> {
-        let limits = self.connector.limits();
-        let mut subscriptions: Vec<Subscription> = Vec::new();
-        for (topic, filter) in &self.subscriptions {
-            check_topic(topic, limits)?;
-            filter.check()?;
-            if subscriptions.iter().any(|other| *other.topic == **topic) {
-                return Err(Error::config("subscribe", topic, "is subscribed twice; join its tags with `||`"));
-            }
-            subscriptions.push(Subscription { topic: topic.as_str().into(), filter: filter.clone() });
-        }
+        let subscriptions = check_subscriptions(&self.subscriptions, self.connector.limits())?;
         match &self.assigned {
             Some(_) if self.share.is_some() => Err(Error::config("assign", "", "is either set, or `share`, not both")),
             Some(queues) => self.with_assigned(queues, subscriptions),
@@ -340,17 +329,12 @@ impl PullConsumerBuilder {
     }
 
     fn check_times(&self) -> Result<()> {
-        for (field, value) in [
+        check_times([
             ("commit_interval", self.commit_interval),
             ("await_duration", self.await_duration),
             ("build_timeout", self.build_timeout),
             ("topic_refresh", self.topic_refresh),
-        ] {
-            if value.is_zero() || value > LONGEST {
-                let rule = "must be longer than zero and at most 100 years";
-                return Err(Error::config(field, format!("{value:?}"), rule));
-            }
-        }
+        ])?;
         if self.drain_timeout > LONGEST {
             return Err(Error::config(
                 "drain_timeout",
@@ -380,16 +364,12 @@ impl PullConsumerBuilder {
 
     fn check_sizes(&self) -> Result<()> {
         let messages = usize::try_from(self.max_open_messages).unwrap_or(usize::MAX);
-        for (field, value) in [
+        check_sizes([
             ("max_buffered_messages", self.max_buffered_messages),
             ("max_buffered_bytes", self.max_buffered_bytes),
             ("max_messages", self.max_messages as usize),
             ("max_open_messages", messages),
-        ] {
-            if value == 0 || value > usize::MAX / 2 {
-                return Err(Error::config(field, value, "must be at least 1, and a size that a machine can have"));
-            }
-        }
+        ])?;
         if i32::try_from(self.max_messages).is_err() {
             return Err(Error::config("max_messages", self.max_messages, "must be at most 2^31 - 1"));
         }

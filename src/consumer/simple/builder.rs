@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::consumer::rules::{check_sizes, check_subscriptions, check_times};
 use crate::consumer::simple::control::{Core, lease_events};
 use crate::consumer::simple::endpoints::SettleOverSession;
 use crate::consumer::simple::events::Hub;
@@ -11,12 +12,9 @@ use crate::consumer::simple::subscriptions::Subscriptions;
 use crate::consumer::simple::{SimpleConsumer, SimpleReceiver};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::lease::{LeaseOptions, Leases, Renewal};
-use crate::model::{ClientKind, ClientSettings, ConsumerGroup, Filter, Subscription, check_topic};
+use crate::model::{ClientKind, ClientSettings, ConsumerGroup, Filter, Subscription};
 use crate::session::{Connector, Session};
 use crate::transport::Receiving;
-
-/// The wire's durations end here; anything near it is a slip.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Builds a [`SimpleConsumer`] or a [`SimpleReceiver`].
 #[derive(Debug, Clone)]
@@ -221,42 +219,22 @@ impl SimpleConsumerBuilder {
         if self.subscriptions.is_empty() {
             return Err(Error::config("subscribe", "", "at least one topic is needed").in_group(group.shared()));
         }
-        let mut subscriptions: Vec<Subscription> = Vec::new();
-        for (topic, filter) in &self.subscriptions {
-            check_topic(topic, limits)?;
-            filter.check()?;
-            if subscriptions.iter().any(|other| *other.topic == **topic) {
-                return Err(Error::config("subscribe", topic, "is subscribed twice; join its tags with `||`"));
-            }
-            subscriptions.push(Subscription { topic: topic.as_str().into(), filter: filter.clone() });
-        }
-        for (field, value) in [
+        let subscriptions = check_subscriptions(&self.subscriptions, limits)?;
+        check_times([
             ("invisible_duration", self.invisible_duration),
             ("await_duration", self.await_duration),
             ("max_lease", self.max_lease),
             ("build_timeout", self.build_timeout),
-        ] {
-            if value.is_zero() || value > LONGEST {
-                return Err(Error::config(
-                    field,
-                    format!("{value:?}"),
-                    "must be longer than zero and at most 100 years",
-                ));
-            }
-        }
+        ])?;
         Ok((group, subscriptions))
     }
 
     fn bounds(&self) -> Result<Bounds> {
-        for (field, value) in [
+        check_sizes([
             ("max_buffered_messages", self.max_buffered_messages),
             ("max_buffered_bytes", self.max_buffered_bytes),
             ("max_receives", self.max_receives),
-        ] {
-            if value == 0 || value > usize::MAX / 2 {
-                return Err(Error::config(field, value, "must be at least 1, and a size that a machine can have"));
-            }
-        }
+        ])?;
         Ok(Bounds {
             messages: self.max_buffered_messages,
             bytes: self.max_buffered_bytes,
