@@ -5,22 +5,23 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::rounds::{self, Round};
+use crate::rounds;
 use crate::server::{self, Server};
 use crate::side_by_side::meter::Sample;
 use crate::side_by_side::process;
+use crate::side_by_side::rounds::{Round, Who};
 use crate::side_by_side::table::{print_aligned, spread};
 use crate::side_by_side::usage::Snapshot;
-use crate::{Options, Who, Work, ours, raw};
+use crate::{Options, Work, ours, raw};
 
 /// How long a process may take until its polls stand.
 const START: Duration = Duration::from_secs(10);
 
 pub(crate) fn compare(options: &Options) -> Result<()> {
     let server = Server::open(options, 0)?;
-    let rounds = rounds::play(options, &server, |command, name| {
+    let rounds = rounds::play(options, &server, |command, turn| {
         let sample = process::measure(command)?;
-        eprintln!("{name}: {:.2} % of a core, {:.1} MB", percent(&sample), megabytes(&sample));
+        eprintln!("{turn}: {:.2} % of a core, {:.1} MB", percent(&sample), megabytes(&sample));
         Ok(sample)
     })?;
     print(options, &server, &rounds);

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 
-use crate::rounds::{self, Round};
+use crate::rounds;
 use crate::server::{self, Server};
 use crate::side_by_side::process;
+use crate::side_by_side::rounds::{Round, Who};
 use crate::side_by_side::table::{print_aligned, spread};
-use crate::{Options, Who, Work, ours, raw};
+use crate::{Options, Work, ours, raw};
 
 const MARK: &str = "latency";
 /// How long a process may take until its polls stand.
@@ -25,9 +26,9 @@ struct Latency {
 
 pub(crate) fn compare(options: &Options) -> Result<()> {
     let server = Server::open(options, 0)?;
-    let rounds = rounds::play(options, &server, |command, name| {
+    let rounds = rounds::play(options, &server, |command, turn| {
         let latency = under_load(options, &server, command)?;
-        eprintln!("{name}: median {:?}, p99 {:?}, most {:?}", latency.median, latency.p99, latency.most);
+        eprintln!("{turn}: median {:?}, p99 {:?}, most {:?}", latency.median, latency.p99, latency.most);
         Ok(latency)
     })?;
     print(options, &server, &rounds);

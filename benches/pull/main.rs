@@ -24,8 +24,11 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rocketmq_stream::embedded::Broker;
 
 use crate::side_by_side::named_pid;
+use crate::side_by_side::process::Serve;
+use crate::side_by_side::rounds::{Rounds, Who};
 
 #[derive(Parser)]
 #[command(about = "Compares pulling by this crate with a raw loop")]
@@ -42,12 +45,7 @@ enum Part {
     #[command(hide = true)]
     Work(Work),
     #[command(hide = true)]
-    Broker {
-        #[arg(long)]
-        topic: String,
-        #[arg(long)]
-        queues: u32,
-    },
+    Broker(Serve),
 }
 
 #[derive(Args, Debug, Clone)]
@@ -55,15 +53,11 @@ pub(crate) struct Options {
     /// What to compare.
     #[arg(long, value_enum, default_value = "throughput")]
     mode: Mode,
-    /// In each round both run, in turn; the order alternates.
-    #[arg(long, default_value_t = 5)]
-    rounds: u32,
-    /// Rounds before them, which do not count.
+    #[command(flatten)]
+    rounds: Rounds,
+    /// Rounds before those that count.
     #[arg(long, default_value_t = 1)]
     discard: u32,
-    /// Only one of the two.
-    #[arg(long)]
-    only: Option<Who>,
     /// Messages measured in each process.
     #[arg(long, default_value_t = 200_000)]
     messages: u64,
@@ -117,14 +111,6 @@ pub(crate) enum Mode {
     Standing,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Who {
-    /// A blocking loop.
-    Raw,
-    /// This crate.
-    Crate,
-}
-
 /// What one measured process is started with.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Work {
@@ -154,7 +140,7 @@ fn main() -> Result<()> {
     let Cli { part, options } = Cli::parse();
     match part {
         Some(Part::Work(work)) => work.run(),
-        Some(Part::Broker { topic, queues }) => server::serve(&topic, queues),
+        Some(Part::Broker(serve)) => serve.run(Broker::name_server),
         None => rounds::compare(&options),
     }
 }

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
-use rocketmq_stream::embedded;
 
 use crate::admin::{Admin, Topic};
 use crate::side_by_side::process::Broker;
@@ -22,6 +21,11 @@ impl Server {
             Some(name_server) => Self::real(name_server, options, needed),
             None => Self::embedded(options, needed),
         }
+    }
+
+    /// Whose CPU time is shown.
+    pub(crate) fn processes(&self) -> Vec<String> {
+        self.pids.iter().map(|(name, _)| name.clone()).collect()
     }
 
     fn embedded(options: &Options, needed: u64) -> Result<Self> {
@@ -75,11 +79,4 @@ fn fill(name_server: SocketAddr, options: &Options, messages: u64) -> Result<()>
 /// Bytes that no compression makes smaller.
 pub(crate) fn body(size: usize) -> Vec<u8> {
     std::iter::repeat_with(|| fastrand::u8(..)).take(size).collect()
-}
-
-/// The embedded broker.
-pub(crate) fn serve(topic: &str, queues: u32) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let broker = runtime.block_on(embedded::Broker::builder().topic(topic, queues).start())?;
-    Broker::keep(broker.name_server())
 }

@@ -8,9 +8,10 @@ use rocketmq_stream::StartFrom;
 
 use crate::server::Server;
 use crate::side_by_side::process;
+use crate::side_by_side::rounds::{Rounds, Who};
 use crate::side_by_side::table::{print_aligned, spread};
 use crate::side_by_side::usage;
-use crate::{Options, Who, Work, ours, rounds};
+use crate::{Options, Work, ours, rounds};
 
 const MARK: &str = "resident";
 /// Bytes that a consumer holds at most.
@@ -19,16 +20,17 @@ const ALLOWED: usize = 16 << 20;
 const SMALL: usize = 64 << 10;
 
 pub(crate) fn compare(options: &Options) -> Result<()> {
-    let options = &Options { only: Some(Who::Crate), ..options.clone() };
+    let rounds = Rounds { only: Some(Who::Crate), ..options.rounds };
+    let options = &Options { rounds, ..options.clone() };
     let server = Server::open(options, options.warm + options.messages)?;
-    let rounds = rounds::play(options, &server, |command, name| {
+    let rounds = rounds::play(options, &server, |command, turn| {
         let mut found = None;
         process::run(command, |line| {
             found = line.strip_prefix(MARK).map(|kib| kib.trim().parse::<u64>()).transpose()?.or(found);
             Ok(())
         })?;
         let grown = found.context("the process ended without a figure")? << 10;
-        eprintln!("{name}: {:.1} MiB", mebibytes(grown));
+        eprintln!("{turn}: {:.1} MiB", mebibytes(grown));
         Ok(grown)
     })?;
     let grown: Vec<_> = rounds.iter().filter_map(|round| round.ours).map(mebibytes).collect();

@@ -5,23 +5,21 @@ use anyhow::Result;
 use crate::server::Server;
 use crate::side_by_side::meter::Meter;
 use crate::side_by_side::process;
-use crate::side_by_side::table::{self, Report};
-use crate::{Options, Who, Work, ours, raw, rounds, server};
+use crate::side_by_side::rounds::Who;
+use crate::side_by_side::table::{Report, one_line};
+use crate::{Options, Work, ours, raw, rounds, server};
 
 /// What a process may have pulled beyond what it has counted: a buffer's worth, and uneven queues.
 const SLACK: u64 = 16_384;
 
 pub(crate) fn compare(options: &Options) -> Result<()> {
     let server = Server::open(options, options.warm + options.messages + SLACK)?;
-    let mut report = Report::new(server.pids.iter().map(|(name, _)| name.clone()).collect());
-    let done = rounds::play(options, &server, |command, name| {
+    let rounds = rounds::play(options, &server, |command, turn| {
         let sample = process::measure(command)?;
-        eprintln!("{}", table::one_line(name, &sample));
+        eprintln!("{turn}: {}", one_line(&sample));
         Ok(sample)
     })?;
-    for round in done {
-        report.add(table::Round { raw: round.raw, ours: round.ours });
-    }
+    let report = Report::new(server.processes(), rounds);
     report.print(&format!("pull, {} B, on {}", options.size, server.name_server), "raw remoting");
     Ok(())
 }

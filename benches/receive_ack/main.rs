@@ -24,9 +24,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rocketmq_stream::embedded::Broker;
 
 use crate::side_by_side::meter::Meter;
 use crate::side_by_side::named_pid;
+use crate::side_by_side::process::Serve;
+use crate::side_by_side::rounds::{Rounds, Who};
 use crate::workload::{Receiving, Sending, Style};
 
 #[derive(Parser)]
@@ -44,12 +47,7 @@ enum Part {
     #[command(hide = true)]
     Work(Work),
     #[command(hide = true)]
-    Broker {
-        #[arg(long)]
-        topic: String,
-        #[arg(long)]
-        queues: u32,
-    },
+    Broker(Serve),
     /// On a real server: lets a new group read the topic from its first message, for another client's program.
     Prepare {
         #[arg(long)]
@@ -62,15 +60,11 @@ pub(crate) struct Options {
     /// What to compare; several separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "ack")]
     mode: Vec<Mode>,
-    /// In each round both run, in turn; the order alternates.
-    #[arg(long, default_value_t = 5)]
-    rounds: u32,
-    /// Rounds before them, which do not count: a Java server is slow for its first 200 000 messages.
+    #[command(flatten)]
+    rounds: Rounds,
+    /// Rounds before those that count: a Java server is slow for its first 200 000 messages.
     #[arg(long, default_value_t = 0)]
     discard: u32,
-    /// Only one of the two.
-    #[arg(long)]
-    only: Option<Who>,
     /// Messages measured in each process; for `send` on the embedded broker, which keeps them all, a quarter of it.
     #[arg(long, default_value_t = 100_000)]
     messages: u64,
@@ -142,14 +136,6 @@ pub(crate) enum Mode {
     Send,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Who {
-    /// tonic and loops.
-    Raw,
-    /// This crate.
-    Crate,
-}
-
 /// What one measured process is started with.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Work {
@@ -179,7 +165,7 @@ fn main() -> Result<()> {
     let Cli { part, options } = Cli::parse();
     match part {
         Some(Part::Work(work)) => work.run(),
-        Some(Part::Broker { topic, queues }) => server::serve(&topic, queues),
+        Some(Part::Broker(serve)) => serve.run(Broker::access_point),
         Some(Part::Prepare { group }) => server::prepare(&options, &group),
         None => rounds::compare(&options),
     }

@@ -2,16 +2,16 @@
 
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 
 use crate::server::{SLACK, Server};
 use crate::side_by_side::meter::Sample;
 use crate::side_by_side::process;
-use crate::side_by_side::table::{Report, Round, one_line};
-use crate::{Mode, Options, Who};
+use crate::side_by_side::rounds::{Rounds, Turn, Who};
+use crate::side_by_side::table::{Report, one_line};
+use crate::{Mode, Options};
 
 pub(crate) fn compare(options: &Options) -> Result<()> {
-    ensure!(options.rounds > 0, "--rounds must be at least 1");
     // Without `--bench`, cargo only wants to know whether it works (`cargo test --benches`).
     let options = &if options.bench { options.clone() } else { smoke(options) };
     for mode in &options.mode {
@@ -33,23 +33,23 @@ fn title(options: &Options, mode: Mode) -> String {
 
 fn smoke(options: &Options) -> Options {
     eprintln!("started without --bench: one short round, whose figures mean nothing");
-    Options { rounds: 1, discard: 0, messages: 2_000, warm: 500, ..options.clone() }
+    let rounds = Rounds { count: 1, ..options.rounds };
+    Options { rounds, discard: 0, messages: 2_000, warm: 500, ..options.clone() }
 }
 
 fn run(options: &Options, mode: Mode) -> Result<Report> {
     let plan = Plan::new(options, mode);
     let mut server = Server::open(options, plan.needed())?;
-    let mut report = Report::new(server.pids.iter().map(|(name, _)| name.clone()).collect());
-    for number in 0..options.discard + options.rounds {
-        if number > 0 && plan.wants_fresh_broker() {
-            server = Server::open(options, plan.needed())?;
+    let mut served = 0;
+    let rounds = options.rounds.play(options.discard, |turn| {
+        if turn.round != served && plan.wants_fresh_broker() {
+            (server, served) = (Server::open(options, plan.needed())?, turn.round);
         }
-        let round = plan.round(&server, number)?;
-        if number >= options.discard {
-            report.add(round);
-        }
-    }
-    Ok(report)
+        let sample = plan.process(&server, turn)?;
+        eprintln!("{turn}: {}", one_line(&sample));
+        Ok(sample)
+    })?;
+    Ok(Report::new(server.processes(), rounds))
 }
 
 struct Plan<'a> {
@@ -75,25 +75,8 @@ impl<'a> Plan<'a> {
         self.mode == Mode::Send && self.options.access_point.is_none()
     }
 
-    fn round(&self, server: &Server, number: u32) -> Result<Round> {
-        let mut round = Round::default();
-        let mut order = vec![Who::Raw, Who::Crate];
-        if number % 2 == 1 {
-            order.reverse();
-        }
-        for who in order.into_iter().filter(|who| self.options.only.is_none_or(|only| only == *who)) {
-            let sample = self.process(server, who, number).with_context(|| format!("round {number}, {who:?}"))?;
-            eprintln!("round {number}: {}", one_line(&format!("{who:?}"), &sample));
-            match who {
-                Who::Raw => round.raw = Some(sample),
-                Who::Crate => round.ours = Some(sample),
-            }
-        }
-        Ok(round)
-    }
-
-    fn process(&self, server: &Server, who: Who, number: u32) -> Result<Sample> {
-        let group = format!("bench-{}-{number}-{who:?}-{:?}", std::process::id(), self.mode).to_lowercase();
+    fn process(&self, server: &Server, Turn { who, round }: Turn) -> Result<Sample> {
+        let group = format!("bench-{}-{round}-{who:?}-{:?}", std::process::id(), self.mode).to_lowercase();
         if self.mode != Mode::Send {
             server.prepare(&group, &self.options.topic)?;
         }

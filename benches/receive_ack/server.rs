@@ -1,7 +1,6 @@
 //! The server of a comparison: the embedded broker in a process of its own, or a real one.
 
 use anyhow::{Context as _, Result, ensure};
-use rocketmq_stream::embedded;
 
 use crate::admin::{Admin, Group, Topic};
 use crate::side_by_side::process::Broker;
@@ -25,6 +24,11 @@ impl Server {
             Some(access_point) => Self::real(access_point.clone(), options, needed),
             None => Self::embedded(options, needed),
         }
+    }
+
+    /// Whose CPU time is shown.
+    pub(crate) fn processes(&self) -> Vec<String> {
+        self.pids.iter().map(|(name, _)| name.clone()).collect()
     }
 
     fn embedded(options: &Options, needed: u64) -> Result<Self> {
@@ -77,11 +81,4 @@ fn preload(access_point: &str, options: &Options, messages: u64) -> Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(raw::preload(access_point, &options.topic, options.size, messages)).context("fill the topic")
-}
-
-/// The embedded broker.
-pub(crate) fn serve(topic: &str, queues: u32) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let broker = runtime.block_on(embedded::Broker::builder().topic(topic, queues).start())?;
-    Broker::keep(broker.access_point())
 }

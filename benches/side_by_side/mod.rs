@@ -3,6 +3,7 @@
 
 pub(crate) mod meter;
 pub(crate) mod process;
+pub(crate) mod rounds;
 pub(crate) mod table;
 pub(crate) mod usage;
 

@@ -1,11 +1,12 @@
 //! This program, started again in a part of its own.
 
-use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use rocketmq_stream::embedded;
 
 use crate::side_by_side::meter::Sample;
 
@@ -60,18 +61,31 @@ impl Broker {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
-
-    /// The other side of [`start`](Self::start), in the broker's process.
-    pub(crate) fn keep(address: impl Display) -> Result<()> {
-        println!("{address}");
-        std::io::stdin().read_to_end(&mut Vec::new())?;
-        Ok(())
-    }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         drop(self.child.wait());
+    }
+}
+
+/// The other side of [`Broker::start`], in the broker's process.
+#[derive(Args)]
+pub(crate) struct Serve {
+    #[arg(long)]
+    topic: String,
+    #[arg(long)]
+    queues: u32,
+}
+
+impl Serve {
+    /// `address`: which of its addresses to tell.
+    pub(crate) fn run(&self, address: fn(&embedded::Broker) -> String) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let broker = runtime.block_on(embedded::Broker::builder().topic(&self.topic, self.queues).start())?;
+        println!("{}", address(&broker));
+        std::io::stdin().read_to_end(&mut Vec::new())?;
+        Ok(())
     }
 }

@@ -3,26 +3,17 @@
 use std::thread;
 
 use crate::side_by_side::meter::Sample;
-
-#[derive(Debug, Default)]
-pub(crate) struct Round {
-    pub(crate) raw: Option<Sample>,
-    pub(crate) ours: Option<Sample>,
-}
+use crate::side_by_side::rounds::Round;
 
 pub(crate) struct Report {
     processes: Vec<String>,
-    rounds: Vec<Round>,
+    rounds: Vec<Round<Sample>>,
 }
 
 impl Report {
     /// `processes`: the names of those whose CPU time was taken too.
-    pub(crate) fn new(processes: Vec<String>) -> Self {
-        Self { processes, rounds: Vec::new() }
-    }
-
-    pub(crate) fn add(&mut self, round: Round) {
-        self.rounds.push(round);
+    pub(crate) fn new(processes: Vec<String>, rounds: Vec<Round<Sample>>) -> Self {
+        Self { processes, rounds }
     }
 
     /// `title`: what was done, with what, where; `raw`: what the crate is compared with.
@@ -83,9 +74,9 @@ fn process(sample: &Sample, index: usize) -> Option<f64> {
     sample.micros(*sample.others.get(index)?)
 }
 
-pub(crate) fn one_line(who: &str, sample: &Sample) -> String {
+pub(crate) fn one_line(sample: &Sample) -> String {
     let micros = client(sample).map_or_else(|| "unknown".into(), |us| format!("{us:.2} us"));
-    format!("{who}: {:.0} msg/s, client {micros} per message", sample.rate())
+    format!("{:.0} msg/s, client {micros} per message", sample.rate())
 }
 
 /// Median, least and greatest.
