@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::clock;
+
 /// An RPC of the gRPC protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -49,7 +51,7 @@ impl Rpc {
 
 /// What goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Action {
+enum Action {
     Delay(Duration),
     DelayReply(Duration),
     Status(i32, String),
@@ -123,8 +125,25 @@ impl Faults {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets what goes wrong with this request happen, up to where it is acted on.
+    pub(crate) async fn meet(&self, target: Target, place: usize) -> Result<After, Stop> {
+        Ok(match self.strike(target, place) {
+            None => After::Reply,
+            Some(Action::Delay(time)) => {
+                clock::sleep(time).await;
+                After::Reply
+            }
+            Some(Action::DelayReply(time)) => After::ReplyLater(time),
+            Some(Action::LoseReply) => After::LoseReply,
+            Some(Action::Duplicate) => After::ActTwice,
+            Some(Action::Status(code, text)) => return Err(Stop::Status(code, text)),
+            Some(Action::Grpc(code, text)) => return Err(Stop::Grpc(code, text)),
+            Some(Action::Disconnect) => return Err(Stop::Disconnect),
+        })
+    }
+
     /// What goes wrong with this request, if anything.
-    pub(crate) fn strike(&self, target: Target, place: usize) -> Option<Action> {
+    fn strike(&self, target: Target, place: usize) -> Option<Action> {
         let mut rules = self.lock();
         let fits =
             |rule: &&mut Rule| rule.target == target && rule.place.is_none_or(|only| only == place) && rule.times > 0;
@@ -139,6 +158,26 @@ impl Faults {
         }
         None
     }
+}
+
+/// What a fault does beside or after the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    Reply,
+    ReplyLater(Duration),
+    LoseReply,
+    ActTwice,
+}
+
+/// The request is not acted on: what happens instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// A status of RocketMQ is the answer.
+    Status(i32, String),
+    /// A status of gRPC is.
+    Grpc(i32, String),
+    /// The connection is cut.
+    Disconnect,
 }
 
 /// A fault that is being described; its last word puts it into force.

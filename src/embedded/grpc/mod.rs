@@ -24,7 +24,7 @@ use tonic::{Extensions, Request, Response, Status, Streaming};
 use self::answer::{Answer, refused};
 use self::caller::Caller;
 use super::cluster::Cluster;
-use super::fault::{Action, Rpc, Target};
+use super::fault::{After, Rpc, Stop, Target};
 use crate::clock;
 use crate::embedded::socket::ConnectionInfo;
 use crate::proto::messaging_service_server::MessagingService;
@@ -47,38 +47,21 @@ enum Course {
     Answer(proto::Status),
 }
 
-/// What a fault does beside or after the work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum After {
-    Reply,
-    ReplyLater(std::time::Duration),
-    LoseReply,
-    ActTwice,
-}
-
 impl Proxy {
     /// Asks the fault script.
     async fn enter(&self, rpc: Rpc, extensions: &Extensions) -> Result<Course, Status> {
         self.cluster.count(rpc);
-        let after = match self.cluster.faults.strike(Target::Grpc(rpc), self.index) {
-            None => After::Reply,
-            Some(Action::Delay(time)) => {
-                clock::sleep(time).await;
-                After::Reply
-            }
-            Some(Action::DelayReply(time)) => After::ReplyLater(time),
-            Some(Action::LoseReply) => After::LoseReply,
-            Some(Action::Duplicate) => After::ActTwice,
-            Some(Action::Status(code, message)) => return Ok(Course::Answer(proto::Status { code, message })),
-            Some(Action::Grpc(code, text)) => return Err(Status::new(tonic::Code::from_i32(code), text)),
-            Some(Action::Disconnect) => {
+        match self.cluster.faults.meet(Target::Grpc(rpc), self.index).await {
+            Ok(after) => Ok(Course::Proceed(after)),
+            Err(Stop::Status(code, message)) => Ok(Course::Answer(proto::Status { code, message })),
+            Err(Stop::Grpc(code, text)) => Err(Status::new(tonic::Code::from_i32(code), text)),
+            Err(Stop::Disconnect) => {
                 if let Some(connection) = extensions.get::<ConnectionInfo>() {
                     connection.cut();
                 }
-                return pending().await;
+                pending().await
             }
-        };
-        Ok(Course::Proceed(after))
+        }
     }
 
     /// Without the pull RPCs it is as Apache's proxy.

@@ -2,27 +2,17 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::answer::No;
 use super::codes as code;
 use super::connection::Caller;
 use super::{Part, Server, admin, auth, group, name_server, offsets, pull, send, topics};
 use crate::clock;
-use crate::embedded::fault::{Action, Target};
+use crate::embedded::fault::{After, Stop, Target};
 use crate::transport::remoting::command::{Command, Kind};
 
 /// What becomes of a request.
 pub(super) type Answered = Result<Command, No>;
-
-/// What a fault does beside or after the work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum After {
-    Reply,
-    ReplyLater(Duration),
-    LoseReply,
-    ActTwice,
-}
 
 /// `None`: no answer goes out, because none is wanted or a fault swallowed it.
 pub(super) async fn answer(server: &Arc<Server>, caller: &Arc<Caller>, request: Command) -> Option<Command> {
@@ -51,18 +41,11 @@ async fn enter(server: &Server, caller: &Caller, request: &Command) -> Result<Af
         Part::Broker(broker) => broker,
         Part::NameServer => usize::MAX,
     };
-    let after = match server.cluster.faults.strike(Target::Remoting(request.code), place) {
-        None => After::Reply,
-        Some(Action::Delay(time)) => {
-            clock::sleep(time).await;
-            After::Reply
-        }
-        Some(Action::DelayReply(time)) => After::ReplyLater(time),
-        Some(Action::LoseReply) => After::LoseReply,
-        Some(Action::Duplicate) => After::ActTwice,
-        Some(Action::Status(code, remark)) => return Err(No::new(code, remark)),
-        Some(Action::Grpc(_, remark)) => return Err(No::new(code::SYSTEM_ERROR, remark)),
-        Some(Action::Disconnect) => {
+    let after = match server.cluster.faults.meet(Target::Remoting(request.code), place).await {
+        Ok(after) => after,
+        Err(Stop::Status(code, remark)) => return Err(No::new(code, remark)),
+        Err(Stop::Grpc(_, remark)) => return Err(No::new(code::SYSTEM_ERROR, remark)),
+        Err(Stop::Disconnect) => {
             caller.cut();
             return pending().await;
         }
