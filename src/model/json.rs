@@ -1,4 +1,7 @@
 //! A small reader of JSON, for the few texts that this crate keeps itself.
+//!
+//! It is strict: half of a damaged checkpoint must not be taken for a whole one. What servers write is read by another reader,
+//! of the remoting wire, which has to forgive what this one refuses.
 
 use std::fmt;
 
