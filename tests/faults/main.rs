@@ -76,6 +76,13 @@ impl Server {
         Client::builder().access_point(&self.access_point).build().expect("a client")
     }
 
+    /// A client whose connections all go through the relay.
+    async fn relayed(&self) -> (Relay, Client) {
+        let relay = Relay::to(&self.access_point).await.expect("a relay");
+        let client = Client::builder().access_point(relay.access_point()).route_endpoints(RouteEndpoints::AccessPoint);
+        (relay, client.build().expect("a client"))
+    }
+
     fn consuming(&self, client: &Client) -> SimpleConsumerBuilder {
         let builder = client.simple_consumer(&self.group).subscribe(&self.topic, Filter::all());
         builder.invisible_duration(LEASE)
@@ -308,9 +315,7 @@ async fn a_broker_that_is_away_for_twenty_seconds_is_survived() {
 async fn connections_cut_in_the_middle_of_acks_and_sends_lose_nothing() {
     let _turn = ONE_AT_A_TIME.lock().await;
     let Some(server) = Server::from_env() else { return };
-    let relay = Relay::to(&server.access_point).await.expect("a relay");
-    let client = Client::builder().access_point(relay.access_point()).route_endpoints(RouteEndpoints::AccessPoint);
-    let client = client.build().expect("a client");
+    let (relay, client) = server.relayed().await;
     let producer = client.producer().topic(&server.topic).build().await.expect("build");
     let reader = Reader::start(server.consuming(&client).build().await.expect("build"));
     let writer = Writer::start(producer.clone(), server.topic.clone());
@@ -336,9 +341,7 @@ async fn connections_cut_in_the_middle_of_acks_and_sends_lose_nothing() {
 async fn an_ack_whose_connection_is_frozen_is_sent_again_over_another() {
     let _turn = ONE_AT_A_TIME.lock().await;
     let Some(server) = Server::from_env() else { return };
-    let relay = Relay::to(&server.access_point).await.expect("a relay");
-    let client = Client::builder().access_point(relay.access_point()).route_endpoints(RouteEndpoints::AccessPoint);
-    let client = client.build().expect("a client");
+    let (relay, client) = server.relayed().await;
     let producer = server.client().producer().build().await.expect("build");
     send_all(&producer, &server.topic, numbered(32)).await;
     let mut consumer = server.consuming(&client).build().await.expect("build");
