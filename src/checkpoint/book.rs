@@ -33,6 +33,19 @@ pub(crate) enum Reach {
     Everywhere,
 }
 
+/// How far the saving of a position is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It is saved, or a later one.
+    Saved,
+    /// It is to be saved.
+    Pending,
+    /// The queue has begun anew before it (a seek, a reset): this position is to be saved instead.
+    Replaced(Offset),
+    /// Nothing of its queue is to be saved.
+    NotWanted,
+}
+
 /// What to send now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Work {
@@ -177,10 +190,15 @@ impl Book {
         line.broker.rest();
     }
 
-    /// Whether a position is saved; `None` when the queue is not ours.
-    pub(crate) fn is_saved(&self, queue: &MessageQueue, next: Offset, reach: Reach) -> Option<bool> {
-        let line = self.lines.get(queue).filter(|line| line.wanted.is_some())?;
-        Some(line.is_saved(self.places, next, reach))
+    /// How far the saving of a position is that was wanted once.
+    pub(crate) fn progress(&self, queue: &MessageQueue, next: Offset, reach: Reach) -> Progress {
+        match self.lines.get(queue).and_then(|line| Some((line, line.wanted?))) {
+            None => Progress::NotWanted,
+            // Within an epoch it only grows.
+            Some((_, wanted)) if wanted < next => Progress::Replaced(wanted),
+            Some((line, _)) if line.is_saved(self.places, next, reach) => Progress::Saved,
+            Some(_) => Progress::Pending,
+        }
     }
 
     /// What is wanted and not saved.
@@ -327,9 +345,12 @@ impl Line {
     }
 
     fn is_saved(&self, places: Places, next: Offset, reach: Reach) -> bool {
-        let covers = |saved: Option<Saved>| {
-            saved.is_some_and(|saved| saved.next == next || (saved.next > next && saved.epoch == Some(self.epoch)))
+        let covers = |saved: Saved| {
+            // What another epoch has saved says nothing of ours, unless it is all that is wanted.
+            let is_ours = || saved.epoch == Some(self.epoch) || Some(saved.next) == self.wanted;
+            saved.next == next || (saved.next > next && is_ours())
         };
+        let covers = |saved: Option<Saved>| saved.is_some_and(covers);
         let (store, broker) = (!places.store || covers(self.stored), !places.brokers || covers(self.committed));
         store && (broker || places.store && reach == Reach::Durable)
     }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::account::QueueLedger;
 use crate::checkpoint::book::{Book, Places, Reach, Work};
-use crate::checkpoint::desk::Desk;
+use crate::checkpoint::desk::{Desk, IfReplaced};
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::mode::CommitMode;
 use crate::checkpoint::store::{AnyStore, store_failed};
@@ -108,7 +108,7 @@ impl Committer {
         self.desk.with(|book| book.begins_at_broker(queue, committed));
     }
 
-    /// A queue has begun: where it did is saved without waiting for the next interval.
+    /// A queue has begun, or begun anew: where it did is saved without waiting for the next interval.
     pub(crate) fn save_start(&self, queue: &MessageQueue) {
         self.desk.want_mark(queue);
         self.desk.work.notify_one();
@@ -127,28 +127,29 @@ impl Committer {
         self.desk.work.notify_one();
     }
 
-    /// Saves everything that is completed now; it is durable when this returns. Nothing to do in [`CommitMode::Manual`].
-    /// Cancel safe: what was asked for goes on.
+    /// Saves everything that is completed now; it is durable when this returns. A queue that is set elsewhere meanwhile is
+    /// durable there. Nothing to do in [`CommitMode::Manual`]. Cancel safe: what was asked for goes on.
     ///
     /// # Errors
     /// Why it cannot be saved, or could not in time; it goes on being tried.
     pub(crate) async fn flush(&self) -> Result<()> {
         let wanted = self.desk.want_marks();
-        self.durable(wanted).await
+        self.saved(wanted, Reach::Durable, IfReplaced::Follow, self.options.save_timeout).await
     }
 
     /// Completes everything below the checkpoint and makes it durable. Cancel safe as [`flush`](Self::flush).
     ///
     /// # Errors
-    /// Those of [`Ledger::complete_below`]; the queues that are ours are saved all the same when some are not. Why it
-    /// cannot be saved, or could not in time.
+    /// Those of [`Ledger::complete_below`]; the queues that are ours are saved all the same when some are not.
+    /// `Precondition`: a queue was set to before that meanwhile. Why it cannot be saved, or could not in time.
     pub(crate) async fn commit(&self, checkpoint: &Checkpoint) -> Result<()> {
         let completed = self.ledger.complete_below(checkpoint);
         if completed.as_ref().is_err_and(|error| error.kind() == ErrorKind::InvalidArgument) {
             return completed;
         }
         let wanted = self.desk.want_checkpoint(checkpoint);
-        self.durable(wanted).await.and(completed)
+        let saved = self.saved(wanted, Reach::Durable, IfReplaced::Fail, self.options.save_timeout);
+        saved.await.and(completed)
     }
 
     /// Saves a position before what lies below it is handed out: [`CommitMode::AtMostOnce`].
@@ -158,18 +159,14 @@ impl Committer {
     pub(crate) async fn commit_before(&self, queue: &QueueLedger, next: Offset) -> Result<()> {
         self.desk.want_before(queue, next)?;
         let wanted = Checkpoint::from_iter([(queue.queue().clone(), next)]);
-        self.saved(wanted, self.options.before, self.options.save_timeout).await
+        self.saved(wanted, self.options.before, IfReplaced::Fail, self.options.save_timeout).await
     }
 
-    async fn durable(&self, wanted: Checkpoint) -> Result<()> {
-        self.saved(wanted, Reach::Durable, self.options.save_timeout).await
-    }
-
-    async fn saved(&self, wanted: Checkpoint, reach: Reach, limit: Duration) -> Result<()> {
+    async fn saved(&self, wanted: Checkpoint, reach: Reach, if_replaced: IfReplaced, limit: Duration) -> Result<()> {
         if wanted.is_empty() {
             return Ok(());
         }
-        let receiver = self.desk.wait(&wanted, reach);
+        let receiver = self.desk.wait(&wanted, reach, if_replaced);
         match clock::timeout(limit, receiver).await {
             Some(answer) => answer.unwrap_or_else(|_| Err(closed())),
             None => Err(self.too_late(&wanted, reach, limit)),
@@ -195,7 +192,7 @@ impl Committer {
         _ = clock::timeout(limit, join_all(revoked.iter().map(QueueLedger::drained))).await;
         let last = self.desk.fence(&revoked);
         // What fails is told by an event, when it is forgotten.
-        _ = self.saved(last, Reach::Everywhere, self.options.save_timeout).await;
+        _ = self.saved(last, Reach::Everywhere, IfReplaced::Follow, self.options.save_timeout).await;
         drop(leaving);
     }
 
@@ -219,7 +216,7 @@ impl Committer {
         self.desk.fence(&owned);
         let wanted = self.desk.with(|book| book.unsaved(Reach::Everywhere));
         let left = until.saturating_duration_since(clock::now());
-        _ = self.saved(wanted, Reach::Everywhere, left).await;
+        _ = self.saved(wanted, Reach::Everywhere, IfReplaced::Follow, left).await;
         let unsaved = self.desk.with(|book| book.unsaved(Reach::Everywhere));
         self.desk.close();
         Unfinished { open, unsaved }

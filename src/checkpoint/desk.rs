@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
 use crate::checkpoint::account::QueueLedger;
-use crate::checkpoint::book::{Book, Reach, is_final};
-use crate::checkpoint::ledger::{Shared, not_ours};
+use crate::checkpoint::book::{Book, Progress, Reach, is_final};
+use crate::checkpoint::ledger::{Shared, not_ours, set_elsewhere};
 use crate::checkpoint::mode::CommitMode;
 use crate::error::Result;
 use crate::model::{Checkpoint, MessageQueue, Offset};
@@ -31,7 +31,17 @@ struct Waiter {
     /// What is not known to be saved yet. Only the last is looked at: all must be in the end, in whatever order.
     wanted: Vec<(MessageQueue, Offset)>,
     reach: Reach,
+    if_replaced: IfReplaced,
     reply: oneshot::Sender<Result<()>>,
+}
+
+/// What becomes of a wait when a queue has begun anew before the position that is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IfReplaced {
+    /// It waits until the queue is saved where it is now.
+    Follow,
+    /// It is in vain: that position was asked for, and no other.
+    Fail,
 }
 
 impl Desk {
@@ -48,7 +58,7 @@ impl Desk {
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut Book) -> R) -> R {
         let mut papers = self.papers();
         let result = f(&mut papers.book);
-        let (events, answers) = (papers.book.take_events(), papers.answers());
+        let (events, answers) = (papers.book.take_events(), papers.answers(&self.ledger));
         drop(papers);
         for (reply, answer) in answers {
             // Whoever asked may be gone.
@@ -122,13 +132,18 @@ impl Desk {
 
     /// Answered when these positions are saved, cannot be, or their queue is not ours any more. What has failed before is
     /// tried again at once. The sender is gone when the desk is closed.
-    pub(super) fn wait(&self, wanted: &Checkpoint, reach: Reach) -> oneshot::Receiver<Result<()>> {
+    pub(super) fn wait(
+        &self,
+        wanted: &Checkpoint,
+        reach: Reach,
+        if_replaced: IfReplaced,
+    ) -> oneshot::Receiver<Result<()>> {
         let (reply, receiver) = oneshot::channel();
         let mut papers = self.papers();
         if !papers.is_closed {
             papers.book.hurry(wanted);
             let wanted = wanted.iter().map(|(queue, next)| (queue.clone(), next)).collect();
-            papers.waiters.push(Waiter { wanted, reach, reply });
+            papers.waiters.push(Waiter { wanted, reach, if_replaced, reply });
         }
         drop(papers);
         self.with(|_| ());
@@ -189,11 +204,11 @@ impl Desk {
 
 impl Papers {
     /// The waiters that have their answer.
-    fn answers(&mut self) -> Vec<(oneshot::Sender<Result<()>>, Result<()>)> {
+    fn answers(&mut self, ledger: &Shared) -> Vec<(oneshot::Sender<Result<()>>, Result<()>)> {
         let (book, mut answers) = (&self.book, Vec::new());
         let mut at = 0;
         while at < self.waiters.len() {
-            match self.waiters[at].look(book) {
+            match self.waiters[at].look(book, ledger) {
                 None => at += 1,
                 Some(answer) => answers.push((self.waiters.swap_remove(at).reply, answer)),
             }
@@ -203,17 +218,25 @@ impl Papers {
 }
 
 impl Waiter {
-    fn look(&mut self, book: &Book) -> Option<Result<()>> {
+    fn look(&mut self, book: &Book, ledger: &Shared) -> Option<Result<()>> {
         while let Some((queue, next)) = self.wanted.last() {
-            match book.is_saved(queue, *next, self.reach) {
-                Some(true) => _ = self.wanted.pop(),
-                Some(false) if self.reply.is_closed() => break,
-                Some(false) => {
+            match self.progress(book, queue, *next) {
+                Progress::Saved => _ = self.wanted.pop(),
+                Progress::Pending if self.reply.is_closed() => break,
+                Progress::Pending => {
                     return book.failure(queue, self.reach).filter(|error| is_final(error)).cloned().map(Err);
                 }
-                None => return Some(Err(not_ours(queue))),
+                Progress::NotWanted if ledger.mark(queue).is_none() => return Some(Err(not_ours(queue))),
+                Progress::NotWanted | Progress::Replaced(_) => return Some(Err(set_elsewhere(queue))),
             }
         }
         Some(Ok(()))
+    }
+
+    fn progress(&self, book: &Book, queue: &MessageQueue, next: Offset) -> Progress {
+        match book.progress(queue, next, self.reach) {
+            Progress::Replaced(now) if self.if_replaced == IfReplaced::Follow => book.progress(queue, now, self.reach),
+            progress => progress,
+        }
     }
 }

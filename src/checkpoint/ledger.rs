@@ -203,6 +203,12 @@ pub(super) fn not_ours(queue: &MessageQueue) -> Error {
     Error::new(ErrorKind::Precondition, rule).during(Operation::Checkpoint).on_queue(queue)
 }
 
+pub(super) fn set_elsewhere(queue: &MessageQueue) -> Error {
+    let rule = "the queue was set elsewhere meanwhile, by a seek or by an administrator's reset of the group: its position \
+                of before is not committed; commit what position() says now";
+    Error::new(ErrorKind::Precondition, rule).during(Operation::Checkpoint).on_queue(queue)
+}
+
 impl Shared {
     fn queues(&self) -> MutexGuard<'_, BTreeMap<MessageQueue, Arc<Queue>>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)

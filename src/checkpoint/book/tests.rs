@@ -154,13 +154,17 @@ fn p7_nothing_is_sent_for_a_queue_that_was_given_up() {
     let (mut book, now) = (Book::new(BROKERS), clock::now());
     book.want(&queue(1), epoch(0), offset(5));
     book.forget(&queue(1), epoch(0));
-    assert_eq!((book.work(now), book.is_saved(&queue(1), offset(5), Reach::Everywhere)), (vec![], None));
+    assert_eq!((book.work(now), book.progress(&queue(1), offset(5), Reach::Everywhere)), (vec![], Progress::NotWanted));
     let event = book.take_events().pop();
     assert!(matches!(event, Some(CheckpointEvent::NotSavedOnRevoke { position, .. }) if position == offset(5)));
     book.want(&queue(1), epoch(1), offset(2));
     assert_eq!(book.work(now), [commit(1, 1, 2)], "who was owner meanwhile may have committed anything");
     book.forget(&queue(1), epoch(0));
-    assert!(book.is_saved(&queue(1), offset(2), Reach::Everywhere).is_some(), "a late end of an earlier epoch");
+    assert_ne!(
+        book.progress(&queue(1), offset(2), Reach::Everywhere),
+        Progress::NotWanted,
+        "a late end of an earlier epoch"
+    );
 }
 
 #[test]
@@ -174,10 +178,14 @@ fn the_store_is_saved_whole_and_one_at_a_time() {
     assert_eq!(works, [Work::Save(positions([(2, 9)])), commit(1, 0, 5), commit(2, 0, 9)]);
     book.want(&queue(1), epoch(0), offset(6));
     assert_eq!(book.work(now), []);
-    assert_eq!(book.is_saved(&queue(2), offset(9), Reach::Durable), Some(false));
+    assert_eq!(book.progress(&queue(2), offset(9), Reach::Durable), Progress::Pending);
     book.saved(Ok(()), now, 0.0);
-    assert_eq!(book.is_saved(&queue(2), offset(9), Reach::Durable), Some(true));
-    assert_eq!(book.is_saved(&queue(2), offset(9), Reach::Everywhere), Some(false), "the broker has not answered");
+    assert_eq!(book.progress(&queue(2), offset(9), Reach::Durable), Progress::Saved);
+    assert_eq!(
+        book.progress(&queue(2), offset(9), Reach::Everywhere),
+        Progress::Pending,
+        "the broker has not answered"
+    );
     assert_eq!(book.work(now), [Work::Save(positions([(1, 6)]))]);
     book.saved(Err(failure(ErrorKind::Unavailable)), now, 0.0);
     assert_eq!((book.work(now), book.next_wake()), (vec![], Some(now + FIRST_WAIT)));
@@ -194,11 +202,11 @@ fn p23_a_position_that_goes_back_is_told_and_counts_as_saved_only_when_it_is() {
     book.want(&queue(1), epoch(0), offset(50));
     book.work(now);
     book.answered((&queue(1), epoch(0), offset(50)), Ok(()), now, 0.0);
-    assert_eq!(book.is_saved(&queue(1), offset(40), Reach::Durable), Some(true), "what is below is saved with it");
+    assert_eq!(book.progress(&queue(1), offset(40), Reach::Durable), Progress::Saved, "what is below is saved with it");
     book.want(&queue(1), epoch(1), offset(40));
     assert!(matches!(book.take_events()[..], [CheckpointEvent::Rewound { from, to, .. }]
         if (from, to) == (offset(50), offset(40))));
-    assert_eq!(book.is_saved(&queue(1), offset(40), Reach::Durable), Some(false), "50 is of another epoch");
+    assert_eq!(book.progress(&queue(1), offset(40), Reach::Durable), Progress::Pending, "50 is of another epoch");
     book.want(&queue(1), epoch(0), offset(60));
     assert_eq!(book.work(now), [commit(1, 1, 40)], "an earlier epoch says nothing any more");
 }
@@ -300,7 +308,7 @@ fn with_a_store_alone_no_broker_counts_and_the_stores_failure_is_the_reason() {
     book.hurry(&wanted);
     assert_eq!(book.work(now), [Work::Save(wanted)]);
     book.saved(Ok(()), now, 0.0);
-    assert_eq!(book.is_saved(&queue(1), offset(5), Reach::Everywhere), Some(true));
+    assert_eq!(book.progress(&queue(1), offset(5), Reach::Everywhere), Progress::Saved);
     assert_eq!((book.work(now), book.next_wake()), (vec![], None));
 }
 

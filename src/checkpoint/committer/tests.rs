@@ -33,6 +33,11 @@ fn plain() -> Rig {
     rig(|options| options)
 }
 
+/// Saves only when it is told to.
+fn seldom() -> Rig {
+    rig(|options| CommitterOptions { interval: 3_600 * SECOND, ..options })
+}
+
 fn stored(store: &Arc<ShakyStore>) -> impl FnOnce(CommitterOptions) -> CommitterOptions {
     let store = Arc::clone(store) as Arc<dyn AnyStore>;
     |options| CommitterOptions { store: Some(store), ..options }
@@ -215,6 +220,94 @@ async fn a_flush_fails_at_once_when_it_cannot_succeed_and_in_time_when_it_does_n
     broker.behave(1, Behaviour::Well);
     committer.flush().await.expect("a flush does not wait for the back-off of earlier failures");
     assert_eq!(clock::now() - begun, 10 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_ends_when_a_queue_is_set_elsewhere_and_is_saved_there() {
+    for place in [3, 20] {
+        let Rig { broker, ledger, committer, tasks: _tasks, .. } = seldom();
+        hand_out(&begin(&ledger, 1, 0, 0), 10).complete();
+        broker.behave(1, Behaviour::Fails(ErrorKind::Unavailable));
+        let begun = clock::now();
+        let (flushed, _sought) = tokio::join!(committer.flush(), async {
+            clock::sleep(SECOND).await;
+            broker.behave(1, Behaviour::Slowly(SECOND));
+            let sought = begin(&ledger, 1, 1, place);
+            committer.save_start(&queue(1));
+            sought
+        });
+        flushed.expect("what was completed before counts no more");
+        assert_eq!(broker.committed(), positions([(1, place)]));
+        assert!(clock::now() - begun < 5 * SECOND, "{:?}", clock::now() - begun);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p29_a_flush_ends_when_an_administrator_resets_the_group() {
+    for place in [3, 20] {
+        let Rig { broker, ledger, committer, tasks: _tasks, .. } = seldom();
+        hand_out(&begin(&ledger, 1, 0, 0), 10).complete();
+        broker.behave(1, Behaviour::Fails(ErrorKind::Unavailable));
+        let begun = clock::now();
+        let (flushed, _reset) = tokio::join!(committer.flush(), async {
+            clock::sleep(SECOND).await;
+            let reset = begin(&ledger, 1, 1, place);
+            committer.reset(&queue(1), offset(place));
+            reset
+        });
+        flushed.expect("the broker has the place of the reset");
+        assert_eq!(clock::now() - begun, SECOND);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_waits_for_no_queue_that_begins_anew_behind_what_it_waits_for() {
+    let Rig { broker, ledger, committer, tasks: _tasks, .. } = seldom();
+    has_committed_before(&committer);
+    let (one, two) = (begin(&ledger, 1, 0, 0), begin(&ledger, 2, 0, 0));
+    hand_out(&one, 5).complete();
+    hand_out(&two, 5).complete();
+    broker.behave(2, Behaviour::Fails(ErrorKind::Unavailable));
+    let begun = clock::now();
+    let (flushed, _given_back) = tokio::join!(committer.flush(), async {
+        hand_out(&one, 5).complete();
+        committer.save_start(&queue(1));
+        clock::sleep(SECOND).await;
+        let given_back = begin(&ledger, 1, 1, 10);
+        committer.save_start(&queue(1));
+        broker.behave(2, Behaviour::Well);
+        given_back
+    });
+    flushed.expect("all of it is saved");
+    assert_eq!(broker.committed(), positions([(1, 10), (2, 5)]));
+    assert!(clock::now() - begun < 3 * SECOND, "{:?}", clock::now() - begun);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_says_when_its_queue_was_set_to_before_it_meanwhile() {
+    for (mode, place, is_void) in [
+        (CommitMode::AtLeastOnce, 3, true),
+        (CommitMode::AtLeastOnce, 20, false),
+        (CommitMode::Manual, 3, true),
+        (CommitMode::Manual, 20, true),
+    ] {
+        let Rig { broker, ledger, committer, tasks: _tasks, .. } = in_mode(mode);
+        let _open = hand_out(&begin(&ledger, 1, 0, 0), 10);
+        broker.behave(1, Behaviour::Fails(ErrorKind::Unavailable));
+        let wanted = positions([(1, 10)]);
+        let begun = clock::now();
+        let (committed, _reset) = tokio::join!(committer.commit(&wanted), async {
+            clock::sleep(SECOND).await;
+            let reset = begin(&ledger, 1, 1, place);
+            committer.reset(&queue(1), offset(place));
+            reset
+        });
+        assert_eq!((committed.is_err(), clock::now() - begun), (is_void, SECOND), "{mode:?} {place}");
+        if let Err(error) = committed {
+            assert_eq!((error.kind(), error.queue()), (ErrorKind::Precondition, Some(&queue(1))));
+            assert!(error.to_string().contains("was set elsewhere meanwhile"), "{error}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

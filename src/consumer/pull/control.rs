@@ -79,7 +79,8 @@ impl PullControl {
     }
 
     /// Sets a queue elsewhere, in a new epoch: what was handed out of it and is not completed counts no more, what was
-    /// pulled ahead is dropped, and what is committed next is this place. Cancel safe: cancelled, nothing is changed.
+    /// pulled ahead is dropped, and this place is committed, soon and not only after the next interval. Cancel safe:
+    /// cancelled, nothing is changed.
     ///
     /// # Errors
     /// `Precondition` when the queue is not assigned to this consumer; `InvalidArgument` for an offset that no queue can
@@ -94,7 +95,10 @@ impl PullControl {
             SeekTo::Beginning => Place::at(self.question(queue).await?.bound(QueueBound::Min).await?),
             SeekTo::End => Place::at(self.question(queue).await?.bound(QueueBound::Max).await?),
         };
-        self.shared.desk.move_to(queue, place)
+        self.shared.desk.move_to(queue, place)?;
+        // Whoever waits until it is saved waits for this place now.
+        self.shared.committer.save_start(queue);
+        Ok(())
     }
 
     async fn question<'a>(&'a self, queue: &'a MessageQueue) -> Result<Question<'a>> {
@@ -112,16 +116,19 @@ impl PullControl {
     ///
     /// # Errors
     /// `InvalidArgument`: a position beyond what was handed out; nothing is completed then. `Precondition`: some queues are
-    /// not, or no longer, assigned to this consumer; the others are saved. `Timeout`: it could not be saved in time, and is
-    /// tried further.
+    /// not, or no longer, assigned to this consumer, or were set to before it meanwhile, by a [`seek`](Self::seek) or an
+    /// administrator's reset; the others are saved. `Timeout`: it could not be saved in time, and is tried further.
     pub async fn commit(&self, checkpoint: &Checkpoint) -> Result<()> {
         self.shared.committer.commit(checkpoint).await
     }
 
-    /// Makes durable what is completed now. Cancel safe.
+    /// Makes durable what is completed now. A queue that is set elsewhere meanwhile, by a [`seek`](Self::seek) or an
+    /// administrator's reset, is durable at its new place: where it was before counts no more. In
+    /// [`CommitMode::Manual`](crate::CommitMode::Manual) there is nothing to do. Cancel safe: what was asked for goes on.
     ///
     /// # Errors
-    /// `Timeout`: it could not be saved in time, and is tried further.
+    /// `Timeout`: it could not be saved in time, and is tried further. `Precondition`: a queue was given up before it was
+    /// saved; its next owner reads these messages again. What the broker or the store answered, when that cannot pass.
     pub async fn flush(&self) -> Result<()> {
         self.shared.committer.flush().await
     }

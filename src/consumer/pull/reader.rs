@@ -363,7 +363,10 @@ impl Reader {
                 self.shared.committer.reset(queue, to);
                 self.shared.tell(PullEvent::Reset { queue: name, from, to });
             }
-            (Ok(()), Cause::BeyondEnd) => self.shared.tell(PullEvent::Gap { queue: name, at: from, to }),
+            (Ok(()), Cause::BeyondEnd) => {
+                self.shared.committer.save_start(queue);
+                self.shared.tell(PullEvent::Gap { queue: name, at: from, to });
+            }
             (Err(error), _) => tracing::debug!(%error, "a queue was given up while it was reset"),
         }
     }

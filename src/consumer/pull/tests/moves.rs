@@ -4,7 +4,7 @@ use super::*;
 use crate::checkpoint::CommitMode;
 use crate::consumer::pull::{PullEvent, SeekTo};
 use crate::error::ErrorKind;
-use crate::model::Checkpoint;
+use crate::model::{Checkpoint, OnOffsetGap};
 
 #[tokio::test(start_paused = true)]
 async fn p6_after_a_seek_nothing_of_before_is_handed_out_and_late_completions_change_nothing() {
@@ -147,6 +147,40 @@ async fn p29_the_position_of_before_a_reset_is_not_committed_over_it() {
         control.commit(&Checkpoint::from_iter([(q(0), end)])).await.unwrap();
         assert_eq!(fake.committed(&q(0)), Some(end.get()), "{mode:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_ends_when_its_queue_is_set_elsewhere_meanwhile() {
+    let seldom = || subscribed().commit_interval(Duration::from_secs(3_600)).on_offset_gap(OnOffsetGap::Latest);
+    let fake = Fake::new(&[100]);
+    let mut consumer = build(seldom(), &fake).await.unwrap();
+    let control = consumer.control();
+    read(&mut consumer, &q(0), 100).await;
+    fake.set_down("b", true);
+    let (flushed, ()) = tokio::join!(control.flush(), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        control.seek(&q(0), SeekTo::Offset(at(5))).await.unwrap();
+        fake.set_down("b", false);
+    });
+    flushed.expect("its place of before is not waited for");
+    assert_eq!(fake.committed(&q(0)), Some(5));
+
+    // A broker that lost messages.
+    read(&mut consumer, &q(0), 95).await;
+    fake.state().mute.insert(q(0));
+    let (flushed, _) = tokio::join!(control.flush(), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        fake.with_log(&q(0), |log| log.max = 60);
+        let gone_on = tokio::time::timeout(Duration::from_secs(3), consumer.next()).await;
+        fake.set_down("b", true); // what was under way fails
+        fake.state().mute.clear();
+        fake.tick();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        fake.set_down("b", false);
+        gone_on
+    });
+    flushed.expect("nor is this one");
+    assert_eq!(fake.committed(&q(0)), Some(60));
 }
 
 #[tokio::test(start_paused = true)]
