@@ -189,6 +189,19 @@ pub(crate) async fn p23_the_first_commits_of_many_queues_are_all_kept(cluster: &
     }
 }
 
+/// A broker comes to know a group when somebody pulls for it, or says hello as its member; here nobody has.
+pub(crate) async fn the_first_commit_of_a_group_that_no_broker_knows_is_kept_before_anybody_pulls(cluster: &Cluster) {
+    let (topic, group) = (cluster.topic(1).await, unique("group"));
+    cluster.fill(&topic, 10).await;
+    let consumer = cluster.reading(&group, &topic).build().await.expect("build");
+    let control = consumer.control();
+    let [first, second] = [0, 1].map(|at| control.assignment().iter().nth(at).expect("two queues").0.clone());
+    control.seek(&first, SeekTo::Offset(o(7))).await.expect("seek");
+    within(PATIENCE, "flush", control.flush()).await.expect("flush");
+    assert_eq!(cluster.committed(&group, &first).await, Some(o(7)));
+    assert_eq!(cluster.committed(&group, &second).await, Some(o(0)));
+}
+
 pub(crate) async fn p12_a_file_of_checkpoints_wins_over_what_the_brokers_have(cluster: &Cluster) {
     let (topic, group, queue) = one_queue(cluster, 40).await;
     let folder = std::env::temp_dir().join(unique("pull"));

@@ -80,6 +80,7 @@ behaviours! {
         a_checkpoint_beyond_what_was_handed_out_is_refused,
         a_commit_sink_is_durable_when_it_is_closed,
         p23_the_first_commits_of_many_queues_are_all_kept,
+        the_first_commit_of_a_group_that_no_broker_knows_is_kept_before_anybody_pulls,
         p12_a_file_of_checkpoints_wins_over_what_the_brokers_have,
         p23_a_commit_that_the_broker_forgot_is_noticed_and_repeated,
         at_most_once_commits_before_it_hands_out;

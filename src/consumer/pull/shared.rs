@@ -14,9 +14,9 @@ use crate::consumer::pull::desk::Desk;
 use crate::consumer::pull::events::PullEvent;
 use crate::consumer::pull::planner;
 use crate::consumer::pull::start::Own;
-use crate::error::Result;
-use crate::model::{MessageQueue, Offset, StartFrom, StopAt};
-use crate::transport::Call;
+use crate::error::{ErrorKind, Result};
+use crate::model::{Endpoint, Filter, MessageQueue, Offset, StartFrom, StopAt};
+use crate::transport::{Call, PullRequest};
 
 /// What was set when the consumer was built.
 #[derive(Debug, Clone)]
@@ -148,8 +148,35 @@ impl CommitTarget for CommitAtBrokers {
     fn commit<'a>(&'a self, queue: &'a MessageQueue, next: Offset) -> Call<'a, ()> {
         Box::pin(async move {
             let at = locate_master(&*self.brokers, queue).await?;
-            let done: Result<()> = self.brokers.wire().commit(&at, &self.group, queue, next).await;
+            let done = self.commit_at(&at, queue, next).await;
             done.inspect_err(|error| self.brokers.report(&at, error))
         })
+    }
+}
+
+impl CommitAtBrokers {
+    /// A broker commits nothing for a group that it does not know, and comes to know it when somebody pulls for it, or says
+    /// hello as its member (protocol.md E.6). Who assigns or shares its queues says no hello (trap P27), and what it commits
+    /// first may come before its first pull; so that is made up for.
+    async fn commit_at(&self, at: &Endpoint, queue: &MessageQueue, next: Offset) -> Result<()> {
+        let wire = self.brokers.wire();
+        let unknown = match wire.commit(at, &self.group, queue, next).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => error,
+            done => return done,
+        };
+        let pull = PullRequest {
+            group: Arc::clone(&self.group),
+            queue: queue.clone(),
+            offset: next,
+            filter: Filter::all(),
+            max_messages: 1,
+            suspend: None,
+        };
+        match wire.pull(at, &pull).await {
+            Ok(_) => wire.commit(at, &self.group, queue, next).await,
+            // A broker that makes no groups by itself, or has no such topic.
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(unknown),
+            Err(error) => Err(error),
+        }
     }
 }
