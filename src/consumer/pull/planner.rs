@@ -78,9 +78,9 @@ impl Planner {
 
     // ---- which queues, and from where
 
-    /// Reads a queue from here on. One that is read already begins anew: what is buffered of it is dropped, and the answer
-    /// to its pull, which is returned to be given up, will find no one (trap P6).
-    pub(crate) fn begin(&mut self, start: Start) -> Option<Ticket> {
+    /// Reads a queue from here on. One that is read already begins anew: what is buffered of it is dropped, and the answers
+    /// to its pulls, which are returned to be given up, will find no one (trap P6).
+    pub(crate) fn begin(&mut self, start: Start) -> Vec<Ticket> {
         let known = self.index.get(&start.queue).and_then(|slot| self.lanes[*slot].as_ref());
         let weight = known.map_or(0, |lane| lane.weight);
         let given_up = self.end(&start.queue);
@@ -99,9 +99,9 @@ impl Planner {
     }
 
     /// Reads a queue no longer; what is buffered of it is dropped.
-    pub(crate) fn end(&mut self, queue: &MessageQueue) -> Option<Ticket> {
-        let slot = self.index.remove(queue)?;
-        let mut lane = self.lanes[slot].take()?;
+    pub(crate) fn end(&mut self, queue: &MessageQueue) -> Vec<Ticket> {
+        let Some(slot) = self.index.remove(queue) else { return Vec::new() };
+        let Some(mut lane) = self.lanes[slot].take() else { return Vec::new() };
         self.free.push(slot);
         self.budget.release(lane.drop_buffer());
         if let Place::Asleep(at) = lane.place {
@@ -113,9 +113,12 @@ impl Planner {
         if !lane.ended {
             self.open -= 1;
         }
-        let pull = lane.under_way?;
-        self.budget.release_reserved(pull.reserved);
-        Some(Ticket { slot, number: pull.number })
+        let pulls = lane.under_way.into_iter().chain(lane.stray);
+        let given_up = pulls.map(|pull| {
+            self.budget.release_reserved(pull.reserved);
+            Ticket { slot, number: pull.number }
+        });
+        given_up.collect()
     }
 
     /// Hands nothing out of a queue and pulls nothing for it until it is resumed. A pull under way goes on.
@@ -128,13 +131,16 @@ impl Planner {
         self.hold(queue, |lane| std::mem::replace(&mut lane.blocked, blocked));
     }
 
-    /// A queue that is held keeps no room from the others: what is buffered of it is pulled again later.
+    /// A queue that is held keeps no room from the others: what is buffered of it is pulled again when it goes on.
     fn hold(&mut self, queue: &MessageQueue, change: impl FnOnce(&mut Lane) -> bool) {
         let Some(&slot) = self.index.get(queue) else { return };
         let Some(lane) = self.lanes[slot].as_mut() else { return };
         change(lane);
         if lane.paused || lane.blocked {
             self.budget.release(lane.drop_buffer());
+            lane.let_stray();
+            let was_tail = lane.is_tail;
+            self.rest(slot, None, was_tail);
         }
         self.settle(slot);
     }
@@ -198,9 +204,11 @@ impl Planner {
             bytes: pulled.messages.iter().map(crate::model::Message::weight).sum(),
         };
         lane.weigh(load);
-        // A reset is told once, wherever the pull was.
-        if asked.offset != lane.fetched && pulled.outcome != PullOutcome::Reset {
-            self.rest(ticket.slot, None, false);
+        let is_behind = asked.is_stray || asked.offset != lane.fetched;
+        // A reset is told once, wherever the pull was. Once it was, nothing of before counts.
+        if (is_behind || lane.restarting) && pulled.outcome != PullOutcome::Reset {
+            let was_tail = lane.is_tail;
+            self.rest(ticket.slot, None, was_tail);
             return Some(queue);
         }
         let is_held = lane.paused || lane.blocked;
@@ -219,8 +227,11 @@ impl Planner {
         now: Instant,
         jitter: f64,
     ) -> Option<MessageQueue> {
-        let (lane, _) = self.answered(ticket)?;
+        let (lane, asked) = self.answered(ticket)?;
         let queue = lane.queue.clone();
+        if asked.is_stray {
+            return Some(queue); // the pull beside it will tell
+        }
         if !is_passing(&error) {
             lane.ended = true;
             self.open -= 1;
@@ -235,7 +246,7 @@ impl Planner {
 
     fn answered(&mut self, ticket: Ticket) -> Option<(&mut Lane, UnderWay)> {
         let lane = self.lanes.get_mut(ticket.slot)?.as_mut()?;
-        let asked = lane.under_way.take_if(|pull| pull.number == ticket.number)?;
+        let asked = lane.answered(ticket.number)?;
         self.budget.release_reserved(asked.reserved);
         Some((lane, asked))
     }

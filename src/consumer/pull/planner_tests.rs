@@ -27,7 +27,7 @@ fn start(id: u32, from: u64) -> Start {
 fn planner(options: Options, starts: impl IntoIterator<Item = Start>) -> Planner {
     let mut planner = Planner::new(options);
     for start in starts {
-        assert_eq!(planner.begin(start), None);
+        assert_eq!(planner.begin(start), []);
     }
     planner
 }
@@ -296,9 +296,9 @@ fn p6_a_queue_lost_and_regained_drops_the_answers_and_the_buffer_of_before() {
     let pull = fetch(&mut planner, now);
     planner.on_pulled(pull.ticket, found(0, 0..4, 4, 100), now, 0.0);
     let old = fetch(&mut planner, now);
-    assert_eq!(planner.end(&q(0)), Some(old.ticket));
+    assert_eq!(planner.end(&q(0)), [old.ticket]);
     let epoch = Epoch::default().next();
-    assert_eq!(planner.begin(Start { epoch, ..start(0, 2) }), None);
+    assert_eq!(planner.begin(Start { epoch, ..start(0, 2) }), []);
     assert_eq!(planner.on_pulled(old.ticket, found(0, 4..8, 8, 100), now, 0.0), None, "nobody waits for it");
     let new = fetch(&mut planner, now);
     assert_eq!(new.offset, at(2), "from the committed position");
@@ -442,6 +442,76 @@ fn p29_a_reset_is_obeyed_also_by_a_queue_whose_buffer_was_dropped_since_it_was_a
     planner.on_pulled(behind.ticket, answer(PullOutcome::Reset, vec![], 70, 100), now, 0.0);
     let Step::Restart { from, to, cause, .. } = planner.next(now) else { panic!("nobody is told of it twice") };
     assert_eq!((from, to, cause), (at(0), at(70), Cause::Reset));
+}
+
+/// A queue that is read to its end at 4, of which nothing was handed out, and whose buffer was dropped: its long poll is
+/// parked behind that.
+fn with_a_stray_poll(now: Instant) -> (Planner, Fetch) {
+    let mut planner = planner(OPTIONS, [start(0, 0)]);
+    let pull = fetch(&mut planner, now);
+    planner.on_pulled(pull.ticket, found(0, 0..4, 4, 4), now, 0.0);
+    let parked = fetch(&mut planner, now);
+    assert!(parked.suspend.is_some());
+    planner.set_paused(&q(0), true);
+    (planner, parked)
+}
+
+#[test]
+fn a_queue_that_goes_on_waits_for_no_long_poll_behind_what_was_dropped() {
+    let now = Instant::now();
+    let (mut planner, stray) = with_a_stray_poll(now);
+    assert!(matches!(planner.next(now), Step::Wait), "it is paused");
+    planner.set_paused(&q(0), false);
+    let pull = fetch(&mut planner, now);
+    assert_eq!((pull.offset, pull.suspend), (at(0), None), "there is something");
+    planner.on_pulled(pull.ticket, found(0, 0..4, 4, 4), now, 0.0);
+    let parked = fetch(&mut planner, now);
+    assert_eq!(range(&yielded(&mut planner, now)), (0, 4));
+    planner.on_failed(stray.ticket, error(ErrorKind::PermissionDenied), now, 0.0);
+    assert!(matches!(planner.next(now), Step::Wait), "the other pull will tell");
+    planner.on_pulled(parked.ticket, found(0, 4..5, 5, 5), now, 0.0);
+    fetch(&mut planner, now);
+    assert_eq!(range(&yielded(&mut planner, now)), (4, 5));
+}
+
+#[test]
+fn what_answers_a_long_poll_behind_what_was_dropped_comes_out_once() {
+    let now = Instant::now();
+    let (mut planner, stray) = with_a_stray_poll(now);
+    planner.set_paused(&q(0), false);
+    let pull = fetch(&mut planner, now);
+    planner.on_pulled(stray.ticket, found(0, 4..5, 5, 5), now, 0.0);
+    assert!(matches!(planner.next(now), Step::Wait));
+    planner.on_pulled(pull.ticket, found(0, 0..4, 4, 5), now, 0.0);
+    let pull = fetch(&mut planner, now);
+    assert_eq!((range(&yielded(&mut planner, now)), pull.offset), ((0, 4), at(4)));
+}
+
+#[test]
+fn no_more_than_one_long_poll_is_left_behind() {
+    let now = Instant::now();
+    let (mut planner, stray) = with_a_stray_poll(now);
+    planner.set_paused(&q(0), false);
+    let pull = fetch(&mut planner, now);
+    planner.on_pulled(pull.ticket, found(0, 0..4, 4, 4), now, 0.0);
+    let parked = fetch(&mut planner, now);
+    planner.set_paused(&q(0), true);
+    planner.set_paused(&q(0), false);
+    assert!(matches!(planner.next(now), Step::Wait), "two are parked at the broker");
+    assert_eq!(planner.end(&q(0)), [parked.ticket, stray.ticket], "both are given up with the queue");
+}
+
+#[test]
+fn p29_a_reset_is_obeyed_that_answers_a_long_poll_behind_what_was_dropped() {
+    let now = Instant::now();
+    let (mut planner, stray) = with_a_stray_poll(now);
+    planner.set_paused(&q(0), false);
+    let pull = fetch(&mut planner, now);
+    planner.on_pulled(stray.ticket, answer(PullOutcome::Reset, vec![], 70, 100), now, 0.0);
+    planner.on_pulled(pull.ticket, found(0, 0..4, 4, 4), now, 0.0);
+    let Step::Restart { from, to, cause, .. } = planner.next(now) else { panic!("nobody is told of it twice") };
+    assert_eq!((from, to, cause), (at(0), at(70), Cause::Reset));
+    assert!(matches!(planner.next(now), Step::Wait), "nothing of before comes out any more");
 }
 
 fn until(id: u32, from: u64, stop: u64, even_if_short: bool) -> Start {
@@ -622,7 +692,7 @@ fn other_bounds_hold_from_the_next_pull_on() {
 fn a_queue_that_began_anew_while_it_stood_in_line_backs_off_like_any_other() {
     let now = Instant::now();
     let mut planner = planner(OPTIONS, [start(0, 0)]);
-    assert_eq!(planner.begin(start(0, 5)), None);
+    assert_eq!(planner.begin(start(0, 5)), []);
     let pull = fetch(&mut planner, now);
     planner.on_failed(pull.ticket, error(ErrorKind::Timeout), now, 0.0);
     assert!(matches!(planner.next(now), Step::SleepUntil(_)), "its place of before is nobody's");

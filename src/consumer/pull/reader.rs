@@ -241,10 +241,9 @@ impl Reader {
         self.saving.take_if(|(saved, _)| saved == queue);
     }
 
-    fn give_up(&mut self, ticket: Option<Ticket>) {
-        if let Some(abort) = ticket.and_then(|ticket| self.under_way.remove(&ticket)) {
-            abort.abort();
-        }
+    fn give_up(&mut self, tickets: Vec<Ticket>) {
+        let aborts = tickets.into_iter().filter_map(|ticket| self.under_way.remove(&ticket));
+        aborts.for_each(|abort| abort.abort());
     }
 
     fn begin_pull(&mut self, fetch: Fetch) {

@@ -39,6 +39,8 @@ pub(super) struct UnderWay {
     pub(super) since: Instant,
     pub(super) reserved: Load,
     pub(super) is_parked: bool,
+    /// Another pull may be under way beside it.
+    pub(super) is_stray: bool,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub(super) struct Lane {
     pub(super) fetched: Offset,
     pub(super) buffer: VecDeque<(Piece, Load)>,
     pub(super) under_way: Option<UnderWay>,
+    /// A long poll behind a buffer that was dropped since. A reset may be its answer, and is told once; nothing else counts.
+    pub(super) stray: Option<UnderWay>,
     pub(super) place: Place,
     pub(super) is_ready: bool,
     pub(super) is_tail: bool,
@@ -105,6 +109,7 @@ impl Lane {
             fetched: start.at,
             buffer: VecDeque::new(),
             under_way: None,
+            stray: None,
             place: Place::Out,
             is_ready: false,
             is_tail: false,
@@ -131,6 +136,21 @@ impl Lane {
             at: self.position,
             not_before: self.not_before,
             stop: self.stop,
+        }
+    }
+
+    /// Takes the pull with this number out: it is answered.
+    pub(super) fn answered(&mut self, number: u64) -> Option<UnderWay> {
+        let is_it = |pull: &mut UnderWay| pull.number == number;
+        self.under_way.take_if(is_it).or_else(|| self.stray.take_if(is_it))
+    }
+
+    /// A long poll behind what was dropped holds nothing up: what was dropped may be there at once, and its answer not for
+    /// a long time. One at most is left so to the broker.
+    pub(super) fn let_stray(&mut self) {
+        if self.stray.is_none() {
+            let behind = self.under_way.take_if(|pull| pull.is_parked && pull.offset != self.fetched);
+            self.stray = behind.map(|pull| UnderWay { is_stray: true, ..pull });
         }
     }
 

@@ -131,7 +131,8 @@ impl Planner {
         lane.place = Place::Out;
         let is_parked = lane.is_tail;
         let offset = lane.fetched;
-        lane.under_way = Some(UnderWay { number, offset, since: now, reserved: ask.reserved, is_parked });
+        let reserved = ask.reserved;
+        lane.under_way = Some(UnderWay { number, offset, since: now, reserved, is_parked, is_stray: false });
         let fetch = Fetch {
             ticket: Ticket { slot: key.0, number },
             queue: lane.queue.clone(),

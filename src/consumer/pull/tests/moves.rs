@@ -110,6 +110,30 @@ async fn a_paused_queue_rests_and_goes_on_where_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_dropped_of_a_queue_at_its_end_comes_again_at_once_when_the_queue_goes_on() {
+    let soon = Duration::from_secs(1);
+    let fake = Fake::new(&[20]);
+    let mut consumer = build(subscribed().max_messages(5).max_open_messages(8), &fake).await.unwrap();
+    let mut held = Vec::new();
+    while let Ok(batch) = tokio::time::timeout(soon, consumer.next()).await {
+        held.push(batch.unwrap().unwrap());
+    }
+    let count = held.iter().map(PullBatch::len).sum::<usize>();
+    assert!((8..20).contains(&count), "{count}: it stalls, with the rest pulled ahead and a long poll behind that");
+    held.into_iter().for_each(PullBatch::complete);
+    let rest = tokio::time::timeout(soon, read(&mut consumer, &q(0), 20 - count)).await;
+    assert_eq!(rest.expect("no long poll is waited for").last(), Some(&19));
+
+    fake.append(&q(0), 10);
+    let control = consumer.control();
+    next(&mut consumer).await.complete();
+    control.pause(&q(0)).unwrap();
+    assert!(tokio::time::timeout(soon, consumer.next()).await.is_err(), "it is paused");
+    control.resume(&q(0)).unwrap();
+    tokio::time::timeout(soon, next(&mut consumer)).await.expect("nor here");
+}
+
+#[tokio::test(start_paused = true)]
 async fn p29_a_reset_by_an_administrator_is_obeyed_and_what_is_committed_follows_it() {
     let fake = Fake::new(&[100]);
     let mut consumer = build(subscribed(), &fake).await.unwrap();
