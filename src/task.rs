@@ -58,9 +58,14 @@ impl TaskGroup {
         self.cancel.clone()
     }
 
+    /// Cancels all tasks, and waits for none: for who is one of them.
+    pub(crate) fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
     /// Cancels and waits for the end of all tasks, at most `deadline`. `false`: some are still running.
     pub(crate) async fn shutdown(&self, deadline: Duration) -> bool {
-        self.cancel.cancel();
+        self.cancel();
         self.join(deadline).await
     }
 

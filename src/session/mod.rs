@@ -73,9 +73,11 @@ pub(crate) struct Session(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     tasks: Arc<TaskGroup>,
-    /// The consumer's group, until the session is closed.
-    group: Mutex<Option<GroupUse>>,
+    group: GroupHold,
 }
+
+/// The consumer's group, until the session has ended.
+type GroupHold = Arc<Mutex<Option<GroupUse>>>;
 
 impl Session {
     /// Shakes hands with the access point, at most `build_timeout`; transient errors are retried until then. Where brokers
@@ -105,7 +107,7 @@ impl Session {
             health: watch::Sender::new(Health::Connecting),
             stale: Notify::new(),
         });
-        let session = Self(Arc::new(Inner { shared, tasks, group: Mutex::default() }));
+        let session = Self(Arc::new(Inner { shared, tasks, group: GroupHold::default() }));
         session.spawn_tasks();
         if config.enrolment == Enrolment::Entrance {
             for at in &session.0.shared.access_point {
@@ -117,13 +119,15 @@ impl Session {
     }
 
     fn spawn_tasks(&self) {
-        let Inner { shared, tasks, .. } = &*self.0;
+        let Inner { shared, tasks, group } = &*self.0;
         tasks.spawn("route refresh", refresh_routes(Arc::clone(shared)));
         tasks.spawn("health", watch_health(Arc::clone(shared)));
-        let (shared, token) = (Arc::clone(shared), tasks.token());
+        let (shared, group, token) = (Arc::clone(shared), Arc::clone(group), tasks.token());
         tasks.spawn_to_end("goodbye", async move {
             token.cancelled().await;
             say_goodbye(&shared).await;
+            shared.end();
+            hold(&group, None);
         });
     }
 
@@ -274,19 +278,31 @@ impl Session {
     /// Says goodbye to every endpoint and ends all tasks, at most `deadline`. `false`: some had not ended by then.
     pub(crate) async fn close(&self, deadline: Duration) -> bool {
         let ended = self.0.tasks.shutdown(deadline).await;
-        self.0.shared.health.send_replace(Health::Closed);
-        self.0.shared.common.tick();
-        self.hold_group(None);
+        // Once more: the goodbye may not have been answered, and tasks that tidied up may have connected anew.
+        self.0.shared.end();
+        hold(&self.0.group, None);
         ended
+    }
+
+    /// As [`close`](Self::close), and nobody waits: for a task of the session, which this ends at its next await.
+    pub(crate) fn leave(&self) {
+        self.0.tasks.cancel();
     }
 
     /// Keeps the group of a consumer from the other kinds of this client's consumers until the session ends.
     pub(crate) fn keep(&self, group: GroupUse) {
-        self.hold_group(Some(group));
+        hold(&self.0.group, Some(group));
     }
+}
 
-    fn hold_group(&self, group: Option<GroupUse>) {
-        *self.0.group.lock().unwrap_or_else(PoisonError::into_inner) = group;
+fn hold(held: &GroupHold, group: Option<GroupUse>) {
+    *held.lock().unwrap_or_else(PoisonError::into_inner) = group;
+}
+
+impl Drop for Inner {
+    /// At once, and not only after the goodbye: nobody is left who could use it.
+    fn drop(&mut self) {
+        hold(&self.group, None);
     }
 }
 

@@ -152,6 +152,15 @@ impl Shared {
         Ok(route)
     }
 
+    /// The session has ended: whoever waits for a change of it waits no more, and no connection is left open. Whoever asks
+    /// something all the same connects anew.
+    pub(super) fn end(&self) {
+        self.health.send_replace(Health::Closed);
+        self.common.tick();
+        let linked: Vec<Endpoint> = self.links().keys().cloned().collect();
+        linked.iter().chain(&self.access_point).for_each(|at| self.common.wire.forget(at));
+    }
+
     /// Ends the links to endpoints that no route names any more.
     pub(super) fn prune(&self) {
         let mut used: Vec<Endpoint> = self.access_point.clone();

@@ -27,6 +27,8 @@ pub(crate) struct Relay {
     /// Rises with each cut.
     cuts: watch::Sender<u64>,
     accepted: Arc<AtomicU64>,
+    /// Each connection has one.
+    connected: Arc<()>,
     task: JoinHandle<()>,
 }
 
@@ -35,10 +37,10 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (mode, (cuts, _)) = (watch::Sender::new(Mode::Open), watch::channel(0));
-        let accepted = Arc::new(AtomicU64::new(0));
-        let parts = (mode.subscribe(), cuts.subscribe(), Arc::clone(&accepted));
-        let task = tokio::spawn(accept(listener, target.to_owned(), parts.0, parts.1, parts.2));
-        Ok(Self { address, mode, cuts, accepted, task })
+        let (accepted, connected) = (Arc::new(AtomicU64::new(0)), Arc::new(()));
+        let counts = (Arc::clone(&accepted), Arc::clone(&connected));
+        let task = tokio::spawn(accept(listener, target.to_owned(), mode.subscribe(), cuts.subscribe(), counts));
+        Ok(Self { address, mode, cuts, accepted, connected, task })
     }
 
     pub(crate) fn access_point(&self) -> String {
@@ -48,6 +50,11 @@ impl Relay {
     /// How many connections came so far.
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many connections there are now.
+    pub(crate) fn connected(&self) -> usize {
+        Arc::strong_count(&self.connected) - 2 // its own, and that of who accepts
     }
 
     /// Cuts what is connected now; new connections are served.
@@ -83,7 +90,7 @@ async fn accept(
     target: String,
     mode: watch::Receiver<Mode>,
     cuts: watch::Receiver<u64>,
-    accepted: Arc<AtomicU64>,
+    (accepted, connected): (Arc<AtomicU64>, Arc<()>),
 ) {
     while let Ok((client, _)) = listener.accept().await {
         accepted.fetch_add(1, Ordering::Relaxed);
@@ -91,8 +98,10 @@ async fn accept(
             continue;
         }
         let (target, mode, mut cuts) = (target.clone(), mode.clone(), cuts.clone());
+        let connection = Arc::clone(&connected);
         cuts.mark_unchanged();
         tokio::spawn(async move {
+            let _connection = connection;
             let Ok(server) = TcpStream::connect(&target).await else { return };
             drop((client.set_nodelay(true), server.set_nodelay(true)));
             let (client, server) = (client.into_split(), server.into_split());

@@ -43,6 +43,9 @@ pub(crate) trait Brokers: fmt::Debug + Send + Sync {
 
     /// Says goodbye and ends what is under way, at most `deadline`. `false`: not all had ended by then.
     fn close(&self, deadline: Duration) -> BoxFuture<'_, bool>;
+
+    /// As [`close`](Self::close), and nobody waits: for a task of [`tasks`](Self::tasks), which this ends at its next await.
+    fn leave(&self);
 }
 
 /// Where to reach the broker of a queue. Ids are checked against the route first: a broker answers 0 for the offsets of a

@@ -65,6 +65,10 @@ impl Brokers for OverSession {
     fn close(&self, deadline: Duration) -> BoxFuture<'_, bool> {
         Box::pin(self.session.close(deadline))
     }
+
+    fn leave(&self) {
+        self.session.leave();
+    }
 }
 
 impl fmt::Debug for OverSession {

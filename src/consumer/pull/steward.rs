@@ -25,9 +25,6 @@ const AT_ONCE: usize = 64;
 /// Waits between tries to find where a queue begins.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// How long the goodbye of a dropped stream may take.
-const GOODBYE: Duration = Duration::from_secs(5);
-
 type Begin = BoxFuture<'static, (MessageQueue, Epoch, Result<(Place, Option<Stop>)>)>;
 type Leave = BoxFuture<'static, MessageQueue>;
 
@@ -220,8 +217,8 @@ impl Steward {
         }
         // First: this task is one of those that the goodbye ends.
         self.shared.finished.cancel();
-        if self.shared.options.is_group && !self.shared.brokers.close(GOODBYE).await {
-            tracing::debug!(group = %self.shared.group, "the goodbye was not answered in time");
+        if self.shared.options.is_group {
+            self.shared.brokers.leave();
         }
     }
 }

@@ -22,6 +22,20 @@ impl AssignmentStrategy for Keeps {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_group_of_a_stream_that_was_dropped_is_free_though_its_control_is_kept() {
+    let rig = Pulls::start(1).await;
+    let consumer = rig.etl().build().await.expect("build");
+    let control = consumer.control();
+    let leasing = || rig.client.simple_consumer(GROUP).subscribe(TOPIC, Filter::all()).build();
+    is(leasing().await, ErrorKind::Precondition);
+    drop(consumer);
+    tokio::time::sleep(secs(5)).await;
+    assert!(rig.broker.members(GROUP, 0).is_empty(), "it has said goodbye");
+    drop(leasing().await.expect("nobody else uses the group any more"));
+    drop(control);
+}
+
 /// Long enough to see that nothing waits for it.
 const DRAIN: Duration = Duration::from_secs(60);
 

@@ -9,6 +9,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::bad_pull::serve;
+use crate::support::eventually;
+use crate::support::relay::Relay;
 
 /// A frame with its length.
 fn whole(frame: &[u8]) -> Vec<u8> {
@@ -68,6 +70,27 @@ async fn p17_a_master_that_moved_to_another_address_is_followed() {
     assert!(began.elapsed() < secs(10), "{:?}", began.elapsed());
     assert_eq!(rig.committed(&q(0)), Some(20));
     holds(&consumer.control(), 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_was_dropped_or_shut_down_leaves_no_connection_though_its_control_is_kept() {
+    for is_dropped in [true, false] {
+        let rig = Pulls::start(1).await;
+        let relay = Relay::to(&rig.broker.broker_addresses()[0].to_string()).await.expect("a relay");
+        let place = relay.access_point().parse().expect("an address");
+        let client = client_of(&rig, &Arc::new(Mutex::new(place))).await;
+        let consumer = etl(&client).build().await.expect("build");
+        let control = consumer.control();
+        assert!(relay.connected() > 0);
+        if is_dropped {
+            drop(consumer);
+        } else {
+            ended(&control).await;
+        }
+        eventually(secs(10), "no connection is left", || relay.connected() == 0).await;
+        // Whoever asks is answered all the same.
+        control.bounds(&q(0)).await.expect("an answer");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -345,6 +345,11 @@ impl Brokers for Fake {
         self.closed.store(true, Ordering::SeqCst);
         Box::pin(async move { self.tasks.shutdown(deadline).await })
     }
+
+    fn leave(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.tasks.cancel();
+    }
 }
 
 impl Directory for Fake {
