@@ -1,10 +1,12 @@
 //! What is to be saved, what is saved, and what to send next.
 
+mod kept;
 mod under_way;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use kept::{Kept, Saved};
 use under_way::UnderWay;
 
 use crate::checkpoint::event::CheckpointEvent;
@@ -80,16 +82,9 @@ struct Line {
     epoch: Epoch,
     /// `None` when the queue is not ours, or nothing is to be saved.
     wanted: Option<Offset>,
-    stored: Option<Saved>,
-    committed: Option<Saved>,
+    stored: Kept,
+    committed: Kept,
     broker: Lane,
-}
-
-/// A position that is saved. The epoch is that of whoever saved it; `None` when it was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Saved {
-    next: Offset,
-    epoch: Option<Epoch>,
 }
 
 /// What fails and is tried again by itself: a queue at its broker, or the store.
@@ -119,19 +114,19 @@ impl Book {
     /// What the store was found to have.
     pub(crate) fn found_in_store(&mut self, checkpoint: &Checkpoint) {
         for (queue, next) in checkpoint.iter() {
-            self.line(queue).stored = Some(Saved { next, epoch: None });
+            self.line(queue).stored.found(Some(next));
         }
     }
 
-    /// What the broker acknowledged last for a queue that is ours.
+    /// What the broker has for a queue that is ours, at least: what it acknowledged last, or what was sent since.
     pub(crate) fn committed(&self, queue: &MessageQueue) -> Option<Offset> {
-        self.lines.get(queue)?.committed.map(|saved| saved.next)
+        self.lines.get(queue)?.committed.least()
     }
 
     /// What a broker was found to have for a queue that is about to be ours.
     pub(crate) fn begins_at_broker(&mut self, queue: &MessageQueue, committed: Offset) {
         self.under_way.found(queue);
-        self.line(queue).committed = Some(Saved { next: committed, epoch: None });
+        self.line(queue).has_at_broker(committed);
     }
 
     /// What a broker was found to have, `before` being what [`committed`](Self::committed) said when it was asked. Less
@@ -143,13 +138,12 @@ impl Book {
             None => {}
         }
         let line = self.line(queue);
-        let saved = found.map(|next| Saved { next, epoch: None });
         match before {
             Some(committed) if found < Some(committed) => {
-                line.committed = saved;
+                line.committed.found(found);
                 self.events.push(CheckpointEvent::Forgotten { queue: queue.clone(), committed, found });
             }
-            None if line.committed.is_none() => line.committed = saved,
+            None if line.committed.known().is_none() => line.committed.found(found),
             _ => {}
         }
     }
@@ -158,7 +152,8 @@ impl Book {
     /// nothing any more: also a position that equals it is sent again. What was wanted before is not: it would undo the reset.
     pub(crate) fn reset_at_broker(&mut self, queue: &MessageQueue, to: Offset) {
         if let Some(line) = self.lines.get_mut(queue) {
-            (line.wanted, line.committed) = (None, Some(Saved { next: to, epoch: None }));
+            line.wanted = None;
+            line.has_at_broker(to);
         }
     }
 
@@ -173,7 +168,7 @@ impl Book {
             return;
         }
         (line.epoch, line.wanted) = (epoch, Some(next));
-        let known = line.stored.into_iter().chain(line.committed).map(|saved| saved.next).max();
+        let known = line.stored.known().max(line.committed.known());
         if let Some(from) = known.filter(|known| next < *known) {
             self.events.push(CheckpointEvent::Rewound { queue: queue.clone(), from, to: next });
         }
@@ -186,7 +181,7 @@ impl Book {
         if let Some(position) = line.wanted.take().filter(|next| !line.is_saved(places, *next, Reach::Everywhere)) {
             self.events.push(CheckpointEvent::NotSavedOnRevoke { queue: queue.clone(), position });
         }
-        line.committed = None;
+        line.committed.forget();
         line.broker.rest();
     }
 
@@ -246,7 +241,11 @@ impl Book {
         if !self.places.store || !self.store.is_due(now) {
             return None;
         }
-        let differing = self.lines.iter().filter_map(|(queue, line)| Some((queue.clone(), line.owed(line.stored)?)));
+        let differing = self.lines.iter_mut().filter_map(|(queue, line)| {
+            let owed = line.owed(&line.stored)?;
+            line.stored.sends(owed);
+            Some((queue.clone(), owed))
+        });
         self.saving = differing.collect();
         if self.saving.is_empty() {
             return None;
@@ -257,10 +256,11 @@ impl Book {
 
     fn commits(&mut self, now: Instant, works: &mut Vec<Work>) {
         for (queue, line) in &mut self.lines {
-            let Some(owed) = line.owed(line.committed).filter(|_| line.broker.is_due(now)) else { continue };
+            let Some(owed) = line.owed(&line.committed).filter(|_| line.broker.is_due(now)) else { continue };
             if self.under_way.has_room(queue) {
                 self.under_way.begin(queue);
                 line.broker.is_busy = true;
+                line.committed.sends(owed);
                 works.push(Work::Commit { queue: queue.clone(), epoch: line.epoch, next: owed.next });
             }
         }
@@ -268,10 +268,10 @@ impl Book {
 
     /// When to ask for work again, if nothing else happens.
     pub(crate) fn next_wake(&self) -> Option<Instant> {
-        let owes_store = self.places.store && self.lines.values().any(|line| line.owed(line.stored).is_some());
+        let owes_store = self.places.store && self.lines.values().any(|line| line.owed(&line.stored).is_some());
         let store = self.store.retry_at.filter(|_| owes_store && !self.store.is_busy);
         let owing = self.lines.iter().filter(|(queue, line)| {
-            line.owed(line.committed).is_some() && !line.broker.is_busy && self.under_way.has_room(queue)
+            line.owed(&line.committed).is_some() && !line.broker.is_busy && self.under_way.has_room(queue)
         });
         let brokers = owing.filter_map(|(_, line)| line.broker.retry_at).filter(|_| self.places.brokers);
         store.into_iter().chain(brokers).min()
@@ -284,7 +284,7 @@ impl Book {
             Ok(()) => {
                 self.store.succeeded();
                 for (queue, saved) in saving {
-                    self.line(&queue).stored = Some(saved);
+                    self.line(&queue).stored.acknowledged(saved);
                 }
             }
             Err(error) => {
@@ -309,7 +309,10 @@ impl Book {
         match result {
             Ok(()) => {
                 line.broker.succeeded();
-                line.committed = is_ours.then_some(Saved { next, epoch: Some(epoch) });
+                line.committed.acknowledged(Saved { next, epoch: Some(epoch) });
+                if !is_ours {
+                    line.committed.forget();
+                }
             }
             Err(error) => {
                 if line.broker.failed(error.clone(), now, jitter) && is_ours {
@@ -335,23 +338,27 @@ pub(crate) fn is_final(error: &Error) -> bool {
 
 impl Line {
     fn new() -> Self {
-        Self { epoch: Epoch::default(), wanted: None, stored: None, committed: None, broker: Lane::new() }
+        let (stored, committed) = (Kept::default(), Kept::default());
+        Self { epoch: Epoch::default(), wanted: None, stored, committed, broker: Lane::new() }
     }
 
-    /// What is to be saved where `saved` is.
-    fn owed(&self, saved: Option<Saved>) -> Option<Saved> {
-        let next = self.wanted.filter(|next| saved.is_none_or(|saved| saved.next != *next))?;
+    /// What is to be saved where this is kept.
+    fn owed(&self, kept: &Kept) -> Option<Saved> {
+        let next = self.wanted.filter(|next| kept.lacks(*next))?;
         Some(Saved { next, epoch: Some(self.epoch) })
     }
 
+    /// The broker was asked, or told of its own accord.
+    fn has_at_broker(&mut self, next: Offset) {
+        self.committed.found(Some(next));
+        if !self.broker.is_busy {
+            self.committed.settle();
+        }
+    }
+
     fn is_saved(&self, places: Places, next: Offset, reach: Reach) -> bool {
-        let covers = |saved: Saved| {
-            // What another epoch has saved says nothing of ours, unless it is all that is wanted.
-            let is_ours = || saved.epoch == Some(self.epoch) || Some(saved.next) == self.wanted;
-            saved.next == next || (saved.next > next && is_ours())
-        };
-        let covers = |saved: Option<Saved>| saved.is_some_and(covers);
-        let (store, broker) = (!places.store || covers(self.stored), !places.brokers || covers(self.committed));
+        let covers = |kept: &Kept| kept.covers(next, self.epoch, self.wanted);
+        let (store, broker) = (!places.store || covers(&self.stored), !places.brokers || covers(&self.committed));
         store && (broker || places.store && reach == Reach::Durable)
     }
 }

@@ -212,6 +212,69 @@ fn p23_a_position_that_goes_back_is_told_and_counts_as_saved_only_when_it_is() {
 }
 
 #[test]
+fn what_was_acknowledged_counts_no_more_while_a_position_before_it_is_under_way() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    book.begins_at_broker(&queue(1), offset(16));
+    book.want(&queue(1), epoch(1), offset(15));
+    assert_eq!(book.work(now), [commit(1, 1, 15)]);
+    book.want(&queue(1), epoch(1), offset(16));
+    assert_eq!(book.progress(&queue(1), offset(16), Reach::Durable), Progress::Pending, "it has 15, or will");
+    book.answered((&queue(1), epoch(1), offset(15)), Ok(()), now, 0.0);
+    assert_eq!(book.work(now), [commit(1, 1, 16)]);
+    book.answered((&queue(1), epoch(1), offset(16)), Ok(()), now, 0.0);
+    assert_eq!(book.progress(&queue(1), offset(16), Reach::Durable), Progress::Saved);
+}
+
+#[test]
+fn what_may_have_been_saved_is_not_taken_for_what_was_acknowledged_before_it() {
+    let (mut book, now) = (Book::new(BOTH), clock::now());
+    book.found_in_store(&positions([(1, 10)]));
+    book.begins_at_broker(&queue(1), offset(10));
+    for next in [20, 25] {
+        book.want(&queue(1), epoch(0), offset(next));
+        book.hurry(&positions([(1, next)]));
+        assert_eq!(book.work(now), [Work::Save(positions([(1, next)])), commit(1, 0, next)]);
+        book.saved(Err(failure(ErrorKind::Timeout)), now, 0.0);
+        book.answered((&queue(1), epoch(0), offset(next)), Err(failure(ErrorKind::Timeout)), now, 0.0);
+        assert_eq!(book.committed(&queue(1)), Some(offset(10)), "that at least");
+    }
+    book.want(&queue(1), epoch(1), offset(10));
+    assert_eq!(book.progress(&queue(1), offset(10), Reach::Durable), Progress::Pending, "20 or 25 may be there");
+    book.hurry(&positions([(1, 10)]));
+    assert_eq!(book.work(now), [Work::Save(positions([(1, 10)])), commit(1, 1, 10)]);
+    book.saved(Ok(()), now, 0.0);
+    book.answered((&queue(1), epoch(1), offset(10)), Ok(()), now, 0.0);
+    assert_eq!(book.progress(&queue(1), offset(10), Reach::Everywhere), Progress::Saved);
+    assert_eq!(book.work(now), []);
+}
+
+#[test]
+fn what_is_below_is_saved_while_more_of_the_same_epoch_is_under_way() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    for next in [5, 9, 12] {
+        book.want(&queue(1), epoch(0), offset(next));
+        book.hurry(&positions([(1, next)]));
+        assert_eq!(book.work(now), [commit(1, 0, next)]);
+        let answer = if next == 5 { Ok(()) } else { Err(failure(ErrorKind::Timeout)) };
+        book.answered((&queue(1), epoch(0), offset(next)), answer, now, 0.0);
+        assert_eq!(book.progress(&queue(1), offset(5), Reach::Durable), Progress::Saved, "whichever is there");
+    }
+    assert_eq!(book.progress(&queue(1), offset(9), Reach::Durable), Progress::Pending);
+}
+
+#[test]
+fn p29_a_commit_of_before_a_reset_that_is_under_way_is_followed_by_one_of_its_place() {
+    let (mut book, now) = (Book::new(BROKERS), clock::now());
+    book.want(&queue(1), epoch(0), offset(40));
+    assert_eq!(book.work(now), [commit(1, 0, 40)]);
+    book.reset_at_broker(&queue(1), offset(5));
+    book.want(&queue(1), epoch(1), offset(5));
+    assert_eq!(book.progress(&queue(1), offset(5), Reach::Durable), Progress::Pending, "40 may come after it");
+    book.answered((&queue(1), epoch(0), offset(40)), Err(failure(ErrorKind::Timeout)), now, 0.0);
+    assert_eq!(book.work(now + FIRST_WAIT), [commit(1, 1, 5)]);
+}
+
+#[test]
 fn p18_a_position_that_was_committed_before_a_reset_is_committed_again_after_it() {
     let (mut book, now) = (Book::new(BROKERS), clock::now());
     book.want(&queue(1), epoch(0), offset(40));

@@ -62,7 +62,8 @@ impl PullControl {
         AssignmentWatch { last: self.watch.held().assignment, watch: self.watch.clone() }
     }
 
-    /// Hands nothing out of a queue, and pulls nothing for it, until it is resumed, or begins anew.
+    /// Hands nothing out of a queue, and pulls nothing for it, until it is resumed, or begins anew. What was pulled ahead is
+    /// dropped, and pulled again then.
     ///
     /// # Errors
     /// `Precondition` when the queue is not assigned to this consumer.
@@ -79,8 +80,9 @@ impl PullControl {
     }
 
     /// Sets a queue elsewhere, in a new epoch: what was handed out of it and is not completed counts no more, what was
-    /// pulled ahead is dropped, and this place is committed, soon and not only after the next interval. Cancel safe:
-    /// cancelled, nothing is changed.
+    /// pulled ahead is dropped, and this place is committed at once (not in
+    /// [`CommitMode::Manual`](crate::CommitMode::Manual)); [`flush`](Self::flush) waits for that. Cancel safe: cancelled,
+    /// nothing is changed.
     ///
     /// # Errors
     /// `Precondition` when the queue is not assigned to this consumer; `InvalidArgument` for an offset that no queue can

@@ -130,7 +130,7 @@ async fn what_was_dropped_of_a_queue_at_its_end_comes_again_at_once_when_the_que
     control.pause(&q(0)).unwrap();
     assert!(tokio::time::timeout(soon, consumer.next()).await.is_err(), "it is paused");
     control.resume(&q(0)).unwrap();
-    tokio::time::timeout(soon, next(&mut consumer)).await.expect("nor here");
+    tokio::time::timeout(soon, next(&mut consumer)).await.expect("nor here").complete();
 }
 
 #[tokio::test(start_paused = true)]
