@@ -28,7 +28,7 @@ part() {
       only consumer/pull/tests/mod.rs message ;;
     checkpoint) modules="checkpoint clock task transport" 
       files="src/checkpoint/account.rs src/checkpoint/book.rs src/checkpoint/completion.rs src/checkpoint/event.rs"
-      files+=" src/checkpoint/book/under_way.rs src/checkpoint/ledger.rs src/checkpoint/tracker.rs src/checkpoint/tracker/*.rs"
+      files+=" src/checkpoint/book/kept.rs src/checkpoint/book/under_way.rs src/checkpoint/ledger.rs src/checkpoint/tracker.rs src/checkpoint/tracker/*.rs"
       tests="checkpoint::"
       without checkpoint file ;;
     assignment) modules="assignment clock task transport" 
