@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::AckError;
 use crate::lease::slab::SlotId;
 use crate::lease::terms::{Origin, Renewal};
+use crate::lease::timers::TimerId;
 use crate::model::Held;
 use crate::retry::Backoff;
 
@@ -23,17 +24,43 @@ const SERVER_RENEWED: Duration = Duration::from_secs(60);
 /// A renewal must come before the lease ends by at least this much, so that its first failure is not its last.
 const RENEW_MARGIN: Duration = Duration::from_secs(3);
 
-/// A message that was received: what the table needs to know of it.
+/// Messages that arrived together.
 #[derive(Debug)]
-pub(crate) struct Grant<'a> {
+pub(crate) struct Arrival<'a> {
     pub(crate) origin: &'a Arc<Origin>,
+    /// When they arrived, by our clock. The server's count began a little earlier: a settlement in that last moment is sent
+    /// and refused, a renewal comes long before it.
+    pub(crate) at: Instant,
+    pub(crate) renewal: Renewal,
+}
+
+/// One of them: what the table needs to know of it.
+#[derive(Debug)]
+pub(crate) struct Grant {
     pub(crate) held: Held,
     pub(crate) delivery_attempt: u32,
-    /// When the message arrived, by our clock. The server's count began a little earlier: a settlement in that last moment
-    /// is sent and refused, a renewal comes long before it.
-    pub(crate) leased_at: Instant,
     pub(crate) invisible: Duration,
-    pub(crate) renewal: Renewal,
+}
+
+/// What leases have in common that began at one time and last as long: worked out once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    origin: u32,
+    renewal: Renewal,
+    pub(super) invisible: Duration,
+    expires: Instant,
+    renew_until: Instant,
+}
+
+impl Terms {
+    pub(super) fn new(arrival: &Arrival<'_>, invisible: Duration, max_lease: Duration) -> Self {
+        let renew_until = after(arrival.at, max_lease);
+        let expires = match arrival.renewal {
+            Renewal::Server => renew_until,
+            Renewal::Client | Renewal::Off => after(arrival.at, invisible),
+        };
+        Self { origin: arrival.origin.id, renewal: arrival.renewal, invisible, expires, renew_until }
+    }
 }
 
 /// What a receipt is settled by.
@@ -149,7 +176,7 @@ pub(super) struct Lease {
     /// A box, because most leases never need it.
     backoff: Option<Box<Backoff>>,
     pub(super) extensions: Vec<Extension>,
-    pub(super) timer: Option<Instant>,
+    pub(super) timer: Option<TimerId>,
     /// A change's answer was lost: the handle may have been replaced by one that we do not know. Then a server says OK to
     /// an ack and does nothing, and a further change makes a copy of the message (traps R18, live b.3).
     pub(super) unsure: bool,
@@ -162,24 +189,19 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(grant: Grant<'_>, max_lease: Duration) -> Self {
-        let renew_until = after(grant.leased_at, max_lease);
-        let expires = match grant.renewal {
-            Renewal::Server => renew_until,
-            Renewal::Client | Renewal::Off => after(grant.leased_at, grant.invisible),
-        };
+    pub(super) fn new(grant: Grant, terms: &Terms) -> Self {
         Self {
             held: Some(grant.held),
-            origin: grant.origin.id,
+            origin: terms.origin,
             delivery_attempt: grant.delivery_attempt,
             phase: Phase::Held,
             change: Change::Idle,
-            renewal: grant.renewal,
-            pinned: grant.renewal == Renewal::Server,
+            renewal: terms.renewal,
+            pinned: terms.renewal == Renewal::Server,
             invisible: grant.invisible,
             span: grant.invisible,
-            expires,
-            renew_until,
+            expires: terms.expires,
+            renew_until: terms.renew_until,
             retry_at: None,
             backoff: None,
             extensions: Vec::new(),

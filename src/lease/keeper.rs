@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::lease::entry::Grant;
+use crate::lease::entry::{Arrival, Grant};
 use crate::lease::receipt::Receipt;
 use crate::lease::slab::SlotId;
 use crate::lease::table::{Effects, Table};
@@ -108,10 +108,17 @@ impl Leases {
         self.owner.shared.with(|table| table.origin(endpoint, broker, scope))
     }
 
-    /// Takes the lease of a message over, before the user can see the message.
-    pub(crate) fn register(&self, grant: Grant<'_>) -> Receipt {
-        let id = self.owner.shared.with(|table| table.register(grant));
-        Receipt::new(Arc::clone(&self.owner), id)
+    /// Takes the leases of messages over, before the user can see them. `each` is given the receipt of each, in their order;
+    /// it runs under the lock.
+    pub(crate) fn register<T>(
+        &self,
+        arrival: &Arrival<'_>,
+        messages: impl Iterator<Item = (T, Grant)>,
+        mut each: impl FnMut(T, Receipt),
+    ) {
+        let owner = &self.owner;
+        let mut register = |message, id| each(message, Receipt::new(Arc::clone(owner), id));
+        owner.shared.with(|table| table.register(arrival, messages, &mut register));
     }
 
     /// Events are told from now on.

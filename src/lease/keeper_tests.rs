@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 
 use crate::clock;
 use crate::error::{AckError, Error, ErrorKind, Result};
-use crate::lease::{Endpoints, Grant, LeaseEvent, LeaseOptions, Leases, Origin, Receipt, Renewal, Settled};
+use crate::lease::{Arrival, Endpoints, Grant, LeaseEvent, LeaseOptions, Leases, Origin, Receipt, Renewal, Settled};
 use crate::model::{Endpoint, Held};
 use crate::task::{TaskGroup, panicked_tasks};
 use crate::transport::{
@@ -158,14 +158,15 @@ impl Case {
         self.count += 1;
         let scope = Scope { group: "billing".into(), topic: "orders".into() };
         let origin = self.leases.origin(&Endpoint::new("proxy-a", 8081), &broker.into(), &scope);
-        self.leases.register(Grant {
-            origin: &origin,
+        let arrival = Arrival { origin: &origin, at: clock::now(), renewal };
+        let grant = Grant {
             held: Held::new(&format!("m{}", self.count), &self.count.to_string()),
             delivery_attempt: 1,
-            leased_at: clock::now(),
             invisible: Duration::from_secs(30),
-            renewal,
-        })
+        };
+        let mut receipt = None;
+        self.leases.register(&arrival, std::iter::once(((), grant)), |(), given| receipt = Some(given));
+        receipt.expect("one receipt for one message")
     }
 
     fn receipts(&mut self, n: usize) -> Vec<Receipt> {

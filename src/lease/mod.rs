@@ -27,7 +27,7 @@ use std::fmt;
 use crate::error::Error;
 use crate::model::Endpoint;
 
-pub(crate) use entry::Grant;
+pub(crate) use entry::{Arrival, Grant};
 pub(crate) use keeper::Leases;
 pub use receipt::{LeaseLost, Receipt, Settled};
 pub use terms::{LeaseEvent, LeaseStats, Renewal};

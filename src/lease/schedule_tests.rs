@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use crate::error::{Error, ErrorKind};
-use crate::lease::entry::{Action, Grant};
+use crate::lease::entry::{Action, Arrival, Grant};
 use crate::lease::slab::SlotId;
 use crate::lease::table::{Slot, Table};
 use crate::lease::work::{AckBatch, Single, Work};
@@ -143,15 +143,10 @@ impl World {
         self.registered += 1;
         let (message_id, handle): (Arc<str>, _) = (format!("m{}", self.registered).into(), self.handle());
         self.handles.insert(Arc::clone(&message_id), Arc::clone(&handle));
-        let id = self.table.register(Grant {
-            origin: &Arc::clone(&self.origin),
-            held: Held::new(&message_id, &handle),
-            delivery_attempt: 1,
-            leased_at: self.now,
-            invisible: Duration::from_secs(15),
-            renewal,
-        });
-        self.receipts.push(id);
+        let held = Held::new(&message_id, &handle);
+        let grant = Grant { held, delivery_attempt: 1, invisible: Duration::from_secs(15) };
+        let arrival = Arrival { origin: &self.origin, at: self.now, renewal };
+        self.table.register(&arrival, std::iter::once(((), grant)), |(), id| self.receipts.push(id));
     }
 
     fn send(&mut self) {

@@ -58,7 +58,16 @@ impl<T> Slab<T> {
         if slot.generation == id.generation { slot.tenant.as_mut() } else { None }
     }
 
-    /// Drops the tenant, if it is still there.
+    /// Gives the tenant out, if it is still there.
+    pub(super) fn take(&mut self, id: SlotId) -> Option<T> {
+        let slot = self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?;
+        let tenant = slot.tenant.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(id.index);
+        Some(tenant)
+    }
+
+    /// Drops the tenant where it is, if it is still there.
     pub(super) fn discard(&mut self, id: SlotId) {
         if let Some(slot) = self.slots.get_mut(id.index as usize)
             && slot.generation == id.generation
@@ -95,6 +104,9 @@ mod tests {
         assert_eq!(slab.get(first), None);
         assert_eq!((slab.get(second), slab.len()), (Some(&"second"), 1));
         assert_eq!(slab.ids(), [second]);
+        assert_eq!((slab.take(first), slab.take(second), slab.take(second)), (None, Some("second"), None));
+        let third = slab.insert("third");
+        assert_eq!((slab.get(second), slab.get(third), slab.len()), (None, Some(&"third"), 1));
         assert_eq!(slab.get(SlotId::NONE), None);
     }
 }

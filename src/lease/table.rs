@@ -9,7 +9,9 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::error::AckError;
-use crate::lease::entry::{Action, Answer, Change, Extension, Grant, Lease, LostSignal, Phase, Settlement, Step};
+use crate::lease::entry::{
+    Action, Answer, Arrival, Change, Extension, Grant, Lease, LostSignal, Phase, Settlement, Step, Terms,
+};
 use crate::lease::lanes::{Lanes, Singles};
 use crate::lease::slab::{Slab, SlotId};
 use crate::lease::terms::{LeaseEvent, LeaseOptions, LeaseStats, Origin};
@@ -105,15 +107,32 @@ impl Table {
         origin
     }
 
-    /// Before the user can see the message.
-    pub(crate) fn register(&mut self, grant: Grant<'_>) -> SlotId {
-        self.stats.held += 1;
-        let lease = Lease::new(grant, self.options.max_lease);
-        let id = self.leases.insert(lease);
-        if !self.closed {
-            self.arm(id);
+    /// Before the user can see the messages. `each` is given the lease of each, in their order.
+    pub(crate) fn register<T>(
+        &mut self,
+        arrival: &Arrival<'_>,
+        messages: impl Iterator<Item = (T, Grant)>,
+        mut each: impl FnMut(T, SlotId),
+    ) {
+        let mut known: Option<(Terms, Option<Instant>)> = None;
+        for (message, grant) in messages {
+            self.stats.held += 1;
+            let as_before = known.filter(|(terms, _)| terms.invisible == grant.invisible);
+            let (id, wake_at) = match as_before {
+                Some((terms, wake_at)) => (self.leases.insert(Lease::new(grant, &terms)), wake_at),
+                None => {
+                    let terms = Terms::new(arrival, grant.invisible, self.options.max_lease);
+                    let lease = Lease::new(grant, &terms);
+                    let wake_at = lease.wake_at();
+                    known = Some((terms, wake_at));
+                    (self.leases.insert(lease), wake_at)
+                }
+            };
+            if !self.closed {
+                self.set_timer(id, wake_at);
+            }
+            each(message, id);
         }
-        id
     }
 
     /// The receipt is consumed. Look for the result with [`poll_answer`](Self::poll_answer).
@@ -330,34 +349,33 @@ impl Table {
     pub(super) fn arm(&mut self, id: SlotId) {
         let Some(lease) = self.leases.get_mut(id) else { return };
         let at = lease.wake_at();
-        if at == lease.timer {
+        if at == lease.timer.and_then(|timer| self.timers.time_of(timer)) {
             return;
         }
-        let before = std::mem::replace(&mut lease.timer, at);
-        if before.is_some() {
-            self.unset_timer();
+        if let Some(before) = lease.timer.take() {
+            self.timers.unset(before);
         }
-        if let Some(at) = at {
-            self.timers.set(at, id);
-            if self.keeper_wakes_at.is_none_or(|known| at < known) {
-                self.wake_keeper();
-            }
-        }
+        self.set_timer(id, at);
     }
 
-    fn unset_timer(&mut self) {
-        let leases = &self.leases;
-        self.timers.unset(|id, at| leases.get(id).is_some_and(|lease| lease.timer == Some(at)));
+    /// Of a lease that has none.
+    fn set_timer(&mut self, id: SlotId, at: Option<Instant>) {
+        let (Some(lease), Some(at)) = (self.leases.get_mut(id), at) else { return };
+        lease.timer = Some(self.timers.set(at, id));
+        if self.keeper_wakes_at.is_none_or(|known| at < known) {
+            self.wake_keeper();
+        }
     }
 
     pub(super) fn fire_timers(&mut self, now: Instant) {
-        while let Some((id, at)) = self.timers.due(now) {
-            match self.leases.get_mut(id) {
-                Some(lease) if lease.timer == Some(at) => {
+        while let Some((timer, leases)) = self.timers.due(now) {
+            for id in leases {
+                if let Some(lease) = self.leases.get_mut(id)
+                    && lease.timer == Some(timer)
+                {
                     lease.timer = None;
                     self.on_time(id, now);
                 }
-                _ => self.timers.was_stale(),
             }
         }
     }
@@ -388,10 +406,10 @@ impl Table {
         match slot {
             Slot::Extension(id) => self.tickets.discard(id),
             Slot::Lease(id) => {
-                let has_timer = self.leases.get(id).is_some_and(|lease| lease.timer.is_some());
+                let timer = self.leases.get(id).and_then(|lease| lease.timer);
                 self.leases.discard(id);
-                if has_timer {
-                    self.unset_timer();
+                if let Some(timer) = timer {
+                    self.timers.unset(timer);
                 }
             }
         }

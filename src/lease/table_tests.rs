@@ -5,7 +5,7 @@ use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::error::{AckError, Error, ErrorKind, Result};
-use crate::lease::entry::{Action, Grant};
+use crate::lease::entry::{Action, Arrival, Grant};
 use crate::lease::slab::SlotId;
 use crate::lease::table::{Effects, Slot, Table};
 use crate::lease::work::{AckBatch, Single, Work};
@@ -54,14 +54,20 @@ impl Case {
 
     fn lease_for(&mut self, origin: &Arc<Origin>, invisible: Duration, renewal: Renewal) -> SlotId {
         self.count += 1;
-        self.table.register(Grant {
-            origin,
+        let grant = Grant {
             held: Held::new(&format!("m{}", self.count), &self.count.to_string()),
             delivery_attempt: 3,
-            leased_at: self.now,
             invisible,
-            renewal,
-        })
+        };
+        self.register(origin, renewal, [grant])[0]
+    }
+
+    /// Messages that arrive together.
+    fn register<const N: usize>(&mut self, origin: &Arc<Origin>, renewal: Renewal, grants: [Grant; N]) -> [SlotId; N] {
+        let arrival = Arrival { origin, at: self.now, renewal };
+        let mut ids = [SlotId::NONE; N];
+        self.table.register(&arrival, ids.iter_mut().zip(grants), |place, id| *place = id);
+        ids
     }
 
     fn at(&mut self, seconds: u64) -> &mut Self {
@@ -882,6 +888,19 @@ fn the_keeper_is_done_when_no_receipt_can_come_and_the_last_settlement_has_its_a
     let mut closed = Case::new();
     closed.table.close();
     assert!(closed.table.is_over());
+}
+
+#[test]
+fn messages_that_arrive_together_each_have_the_duration_that_was_granted_to_them() {
+    let mut case = Case::new();
+    let origin = Arc::clone(&case.origin);
+    let grant = |seconds| Grant { held: Held::new("m", "h"), delivery_attempt: 1, invisible: s(seconds) };
+    let [first, second, long, third] = case.register(&origin, Renewal::Off, [10, 10, 60, 10].map(grant));
+    case.at(10).quiet();
+    let lost = [first, second, long, third].map(|id| case.table.is_lost(id));
+    assert_eq!(lost, [true, true, false, true]);
+    case.at(60).quiet();
+    assert!(case.table.is_lost(long));
 }
 
 #[test]

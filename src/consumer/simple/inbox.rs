@@ -114,19 +114,24 @@ impl Inbox {
         }
     }
 
-    /// Buffers a message that arrived; gives it back when there is no room for it, or the consumer is closed.
-    pub(crate) fn put(&self, begun: &mut Begun, delivery: Delivery) -> Result<(), Delivery> {
+    /// Buffers what arrived, and moves to `refused` what there is no room for; all of it, if the consumer is closed.
+    pub(crate) fn put(&self, begun: &mut Begun, arrived: &mut Vec<Delivery>, refused: &mut Vec<Delivery>) {
+        if arrived.is_empty() {
+            return;
+        }
         let mut state = self.lock();
         state.arriving += usize::from(begun.arrived == 0);
         if matches!(state.phase, Phase::Closed) {
-            begun.arrived += 1;
-            return Err(delivery);
+            begun.arrived += arrived.len() as u32;
+            return refused.append(arrived);
         }
-        if !state.planner.on_message(begun, delivery.message().weight()) {
-            return Err(delivery);
+        let State { planner, buffer, .. } = &mut *state;
+        for delivery in arrived.drain(..) {
+            match planner.on_message(begun, delivery.message().weight()) {
+                true => buffer.push_back(delivery),
+                false => refused.push(delivery),
+            }
         }
-        state.buffer.push_back(delivery);
-        Ok(())
     }
 
     /// Wakes the reader when there is something for it: once for all that arrived together.

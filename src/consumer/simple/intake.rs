@@ -8,12 +8,13 @@ use futures_util::{FutureExt, StreamExt};
 
 use crate::clock;
 use crate::consumer::simple::Delivery;
+use crate::consumer::simple::arrivals::Arrivals;
 use crate::consumer::simple::control::ShutdownReport;
 use crate::consumer::simple::inbox::Inbox;
 use crate::consumer::simple::planner::{Begun, Outcome, Step};
 use crate::consumer::simple::subscriptions::Subscriptions;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::{Grant, Leases, Origin, Renewal};
+use crate::lease::{Arrival, Grant, Leases, Renewal};
 use crate::model::{Endpoint, Held, Message};
 use crate::session::Session;
 use crate::transport::{ReceiveFrame, ReceiveRequest, Receiving, Scope};
@@ -121,41 +122,29 @@ impl Intake {
         let call = self.wire.receive(&at, &request).await;
         let mut frames = call.inspect_err(|error| self.session.report(&at, error))?;
         let origin = self.leases.origin(&at, &begun.source.broker, &request.scope);
-        let mut leased_at = None;
+        let mut arrivals = Arrivals::new(self, inbox, &request, origin, version);
         loop {
             let frame = match frames.next().now_or_never() {
                 Some(frame) => frame,
                 None => {
-                    inbox.wake_reader(); // all that arrived together is there
+                    arrivals.take_in(begun)?;
+                    inbox.wake_reader();
                     frames.next().await
                 }
             };
-            let now = *leased_at.get_or_insert_with(clock::now);
             match frame {
-                None => return Ok(()),
+                None => return arrivals.take_in(begun),
                 Some(Err(error)) => {
                     self.session.report(&at, &error);
-                    return Err(error);
+                    return arrivals.take_in(begun).and(Err(error));
                 }
-                Some(Ok(ReceiveFrame::Message { message, held })) => {
-                    let delivery =
-                        self.lease(&origin, message, held, now, self.options.invisible, self.options.renewal);
-                    if version != self.subscriptions.version() && !self.is_wanted(&request) {
-                        delivery.release(); // asked for before the subscription was changed
-                        continue;
-                    }
-                    self.take_in(inbox, begun, delivery)?;
-                }
+                Some(Ok(ReceiveFrame::Message { message, held })) => arrivals.add(begun, message, held)?,
                 Some(Ok(ReceiveFrame::Empty { text })) => {
                     tracing::trace!(topic = %begun.source.topic, text, "no message")
                 }
                 Some(Ok(ReceiveFrame::DeliveryTimestamp(time))) => tracing::trace!(?time, "the server's clock"),
             }
         }
-    }
-
-    fn is_wanted(&self, request: &ReceiveRequest) -> bool {
-        self.subscriptions.filter(&request.scope.topic).as_ref() == Some(&request.filter)
     }
 
     /// Where to ask, and what.
@@ -187,45 +176,20 @@ impl Intake {
         Ok((at, request))
     }
 
+    /// Takes over the leases of messages that arrived together; `each` is given them in their order, under a lock.
     pub(crate) fn lease(
         &self,
-        origin: &Arc<Origin>,
-        message: Message,
-        held: Held,
-        leased_at: Instant,
+        arrival: &Arrival<'_>,
         invisible: Duration,
-        renewal: Renewal,
-    ) -> Delivery {
-        let receipt = self.leases.register(Grant {
-            origin,
-            held,
-            delivery_attempt: message.delivery_attempt(),
-            leased_at,
-            invisible: message.invisible_duration().unwrap_or(invisible),
-            renewal,
+        messages: impl Iterator<Item = (Message, Held)>,
+        mut each: impl FnMut(Delivery),
+    ) {
+        let granted = messages.map(|(message, held)| {
+            let invisible = message.invisible_duration().unwrap_or(invisible);
+            let grant = Grant { held, delivery_attempt: message.delivery_attempt(), invisible };
+            (message, grant)
         });
-        Delivery::new(message, receipt)
-    }
-
-    fn take_in(&self, inbox: &Inbox, begun: &mut Begun, delivery: Delivery) -> Result<()> {
-        if let Some(corruption) = delivery.message().corrupted() {
-            match self.options.on_malformed {
-                OnMalformed::Deliver => {}
-                OnMalformed::DeadLetter => {
-                    tracing::warn!(id = delivery.message().id(), %corruption, "malformed message to the dead-letter queue");
-                    drop(delivery.dead_letter()); // queued; the keeper sends it
-                    return Ok(());
-                }
-                OnMalformed::Fail => {
-                    let text = format!("message {} is malformed: {corruption}", delivery.message().id());
-                    return Err(Error::new(ErrorKind::Protocol, text).on_topic(&*begun.source.topic));
-                }
-            }
-        }
-        if let Err(unseen) = inbox.put(begun, delivery) {
-            unseen.release();
-        }
-        Ok(())
+        self.leases.register(arrival, granted, |message, receipt| each(Delivery::new(message, receipt)));
     }
 }
 

@@ -7,6 +7,7 @@
 //!                                     lease ◀──────────────── ack, nack, extend, dead letter ┘
 //! ```
 
+mod arrivals;
 mod builder;
 mod control;
 mod delivery;

@@ -13,7 +13,7 @@ use crate::consumer::simple::control::ShutdownReport;
 use crate::consumer::simple::intake::{Intake, settled_at};
 use crate::consumer::simple::planner::{Begun, SourceKey};
 use crate::error::{Error, ErrorKind, Operation, Result};
-use crate::lease::{LeaseStats, Renewal};
+use crate::lease::{Arrival, LeaseStats, Renewal};
 use crate::retry::{self, Backoff, Verdict};
 use crate::transport::ReceiveFrame;
 
@@ -164,8 +164,9 @@ impl Worker {
             match frame {
                 Ok(ReceiveFrame::Message { message, held }) => {
                     counted.arrives();
-                    let delivery = self.intake.lease(&origin, message, held, now, invisible, Renewal::Off);
-                    arrived.0.push(delivery);
+                    let arrival = Arrival { origin: &origin, at: now, renewal: Renewal::Off };
+                    let one = std::iter::once((message, held));
+                    self.intake.lease(&arrival, invisible, one, |delivery| arrived.0.push(delivery));
                 }
                 Ok(ReceiveFrame::Empty { text }) => tracing::trace!(topic = %begun.source.topic, text, "no message"),
                 Ok(ReceiveFrame::DeliveryTimestamp(time)) => tracing::trace!(?time, "the server's clock"),
