@@ -38,8 +38,9 @@ pub use consumer::simple::{
 pub use error::{AckError, BoxError, Error, ErrorKind, Operation, Result, SendError};
 pub use lease::{LeaseEvent, LeaseLost, LeaseStats, Receipt, Renewal, Settled};
 pub use model::{
-    Checkpoint, ConsumerGroup, Corruption, Credentials, DeadLetterOrigin, Endpoint, Epoch, Filter, Limits, Message,
-    MessageQueue, MessageType, Offset, OffsetRange, OnOffsetGap, OutboundMessage, Properties, StartFrom, StopAt,
+    BodyDigest, BodyEncoding, Checkpoint, ConsumerGroup, Corruption, Credentials, DeadLetterOrigin, DigestAlgorithm,
+    Endpoint, Epoch, Filter, Limits, Message, MessageQueue, MessageType, Offset, OffsetRange, OnOffsetGap,
+    OutboundMessage, Properties, StartFrom, StopAt,
 };
 pub use producer::{Producer, ProducerBuilder, ProducerReport, ProducerSink, SendReceipt, SendStreamExt, SendWith};
 pub use session::{Health, HealthWatch, RouteEndpoints};

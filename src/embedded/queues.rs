@@ -119,7 +119,7 @@ fn content(message: OutboundMessage, now: Millis) -> Content {
             _ => ContentKind::Normal,
         },
         compressed: false,
-        digest: crate::transport::body::digest(crate::transport::body::DigestKind::Md5, &body).into(),
+        digest: crate::transport::body::md5(&body).into(),
         body,
         tag: message.get_tag().map(Into::into),
         keys: message.get_keys().to_vec(),

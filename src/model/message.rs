@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use crate::model::pulled::{Chunk, Pulled};
-use crate::model::{Offset, Properties};
+use crate::model::{BodyDigest, BodyEncoding, Offset, Properties};
 
 /// A message as it was received. Cheap to clone: the clones share one allocation and one body.
 ///
@@ -45,6 +45,8 @@ pub(crate) struct MessageParts {
     pub(crate) id: MessageId,
     pub(crate) topic: Arc<str>,
     pub(crate) body: Bytes,
+    pub(crate) body_digest: Option<BodyDigest>,
+    pub(crate) body_encoding: BodyEncoding,
     pub(crate) tag: Option<Box<str>>,
     pub(crate) keys: Vec<String>,
     pub(crate) properties: Properties,
@@ -93,6 +95,18 @@ impl Message {
     #[must_use]
     pub fn body(&self) -> &Bytes {
         either!(self, parts => &parts.body, pulled => pulled.body())
+    }
+
+    /// The digest of the body as it was carried, if the wire told one.
+    #[must_use]
+    pub fn body_digest(&self) -> Option<BodyDigest> {
+        either!(self, parts => parts.body_digest.clone(), pulled => pulled.body_digest())
+    }
+
+    /// How the body was carried; [`body`](Self::body) is decoded already.
+    #[must_use]
+    pub fn body_encoding(&self) -> BodyEncoding {
+        either!(self, parts => parts.body_encoding, pulled => pulled.body_encoding())
     }
 
     /// The tag.

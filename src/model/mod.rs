@@ -1,5 +1,6 @@
 //! The vocabulary: plain data, no runtime.
 
+mod carried;
 mod checked;
 mod checkpoint;
 mod checkpoint_text;
@@ -20,6 +21,7 @@ mod route;
 mod serde;
 mod settings;
 
+pub use carried::{BodyDigest, BodyEncoding, DigestAlgorithm};
 pub use checkpoint::{Checkpoint, OnOffsetGap, StartFrom, StopAt};
 pub use credentials::Credentials;
 pub use endpoint::Endpoint;

@@ -10,7 +10,9 @@ use bytes::Bytes;
 
 use crate::model::properties::Properties;
 use crate::model::raw_properties::{RawProperties, is_system};
-use crate::model::{Corruption, DeadLetterOrigin, Message, MessageQueue, MessageType, Offset};
+use crate::model::{
+    BodyDigest, BodyEncoding, Corruption, DeadLetterOrigin, Message, MessageQueue, MessageType, Offset,
+};
 
 /// One response and where its messages lie in it. Kept alive as a whole by any of its messages.
 #[derive(Debug)]
@@ -52,6 +54,10 @@ pub(crate) struct Record {
     pub(crate) log_offset: i64,
     /// From 1.
     pub(crate) delivery_attempt: u32,
+    /// Of the body as it was carried; of a whole batch, if it came in one.
+    pub(crate) body_crc: u32,
+    pub(crate) is_compressed: bool,
+    pub(crate) is_of_batch: bool,
     /// How many bytes of the chunk's buffers are held for this message.
     pub(crate) held: u32,
     pub(crate) body_in: Source,
@@ -199,6 +205,15 @@ impl<'a> Pulled<'a> {
 
     pub(crate) fn body(self) -> &'a Bytes {
         &self.chunk.bodies()[self.at as usize]
+    }
+
+    /// That of a batch is of no message of it.
+    pub(crate) fn body_digest(self) -> Option<BodyDigest> {
+        (!self.record.is_of_batch).then(|| BodyDigest::crc32(self.record.body_crc))
+    }
+
+    pub(crate) fn body_encoding(self) -> BodyEncoding {
+        if self.record.is_compressed { BodyEncoding::Compressed } else { BodyEncoding::Identity }
     }
 
     /// The buffer that its body lies in, and where: that of the response, unless the body was compressed.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use sha1::Sha1;
 
+use crate::model::DigestAlgorithm;
 use crate::transport::auth::upper_hex;
 
 /// Why a body that is flagged as compressed has no decompressed form.
@@ -176,32 +177,30 @@ fn zstd(mut rest: &[u8], out: &mut Bounded) -> io::Result<()> {
     Ok(())
 }
 
-/// How the sender summed up a body, as carried: compressed bytes if it is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DigestKind {
-    Crc32,
-    Md5,
-    Sha1,
-}
-
-/// The digest of the bytes as carried when it differs from `expected`, `None` when they agree.
-pub(crate) fn digest_mismatch(kind: DigestKind, encoded: &[u8], expected: &str) -> Option<String> {
-    let actual = digest(kind, encoded);
-    let agrees = match kind {
-        // Some clients pad it to eight digits, some do not: compare the numbers.
-        DigestKind::Crc32 => u32::from_str_radix(expected, 16).is_ok_and(|expected| expected == crc32(encoded)),
-        DigestKind::Md5 | DigestKind::Sha1 => actual.eq_ignore_ascii_case(expected),
+/// The digest of the bytes as carried when it differs from `expected`, `None` when they agree. One that cannot be computed
+/// does not differ.
+pub(crate) fn digest_mismatch(algorithm: DigestAlgorithm, encoded: &[u8], expected: &str) -> Option<String> {
+    let (actual, agrees) = match algorithm {
+        DigestAlgorithm::Crc32 => {
+            // Some clients pad it to eight digits, some do not: compare the numbers.
+            let actual = crc32(encoded);
+            (format!("{actual:X}"), u32::from_str_radix(expected, 16) == Ok(actual))
+        }
+        DigestAlgorithm::Md5 => with_text(md5(encoded), expected),
+        DigestAlgorithm::Sha1 => with_text(upper_hex(&Sha1::digest(encoded)), expected),
+        DigestAlgorithm::Unknown => return None,
     };
     (!agrees).then_some(actual)
 }
 
-/// Upper-case hex, CRC32 without leading zeros, as the Java client writes them.
-pub(crate) fn digest(kind: DigestKind, encoded: &[u8]) -> String {
-    match kind {
-        DigestKind::Crc32 => format!("{:X}", crc32(encoded)),
-        DigestKind::Md5 => upper_hex(&Md5::digest(encoded)),
-        DigestKind::Sha1 => upper_hex(&Sha1::digest(encoded)),
-    }
+fn with_text(actual: String, expected: &str) -> (String, bool) {
+    let agrees = actual.eq_ignore_ascii_case(expected);
+    (actual, agrees)
+}
+
+/// Upper-case hex, as Apache's proxy writes it.
+pub(crate) fn md5(encoded: &[u8]) -> String {
+    upper_hex(&Md5::digest(encoded))
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
@@ -363,17 +362,18 @@ mod tests {
 
     #[test]
     fn digests_are_those_other_clients_write() {
-        for (kind, expected) in [
-            (DigestKind::Crc32, "CBF43926"),
-            (DigestKind::Md5, "25F9E794323B453885F5181F1B624D0B"),
-            (DigestKind::Sha1, "F7C3BC1D808E04732ADF679965CCC34CA7AE3441"),
+        for (algorithm, expected) in [
+            (DigestAlgorithm::Crc32, "CBF43926"),
+            (DigestAlgorithm::Md5, "25F9E794323B453885F5181F1B624D0B"),
+            (DigestAlgorithm::Sha1, "F7C3BC1D808E04732ADF679965CCC34CA7AE3441"),
         ] {
-            assert_eq!(digest(kind, b"123456789"), expected);
-            assert_eq!(digest_mismatch(kind, b"123456789", expected), None);
-            assert_eq!(digest_mismatch(kind, b"123456789", &expected.to_lowercase()), None);
-            assert_eq!(digest_mismatch(kind, b"12345678", expected), Some(digest(kind, b"12345678")));
-            assert!(digest_mismatch(kind, b"123456789", "").is_some());
+            assert_eq!(digest_mismatch(algorithm, b"123456789", ""), Some(expected.to_owned()));
+            assert_eq!(digest_mismatch(algorithm, b"123456789", expected), None);
+            assert_eq!(digest_mismatch(algorithm, b"123456789", &expected.to_lowercase()), None);
+            assert!(digest_mismatch(algorithm, b"12345678", expected).is_some_and(|actual| actual != expected));
         }
+        assert_eq!(digest_mismatch(DigestAlgorithm::Unknown, b"123456789", "00"), None);
+        assert_eq!(md5(b"123456789"), "25F9E794323B453885F5181F1B624D0B");
     }
 
     #[test]
@@ -382,7 +382,7 @@ mod tests {
         let body = (0u32..).map(|n| n.to_string()).find(|text| crc32fast::hash(text.as_bytes()) >> 28 == 0).unwrap();
         let number = crc32fast::hash(body.as_bytes());
         for written in [format!("{number:X}"), format!("{number:08X}"), format!("{number:x}")] {
-            assert_eq!(digest_mismatch(DigestKind::Crc32, body.as_bytes(), &written), None, "{written}");
+            assert_eq!(digest_mismatch(DigestAlgorithm::Crc32, body.as_bytes(), &written), None, "{written}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::prelude::*;
-use rocketmq_stream::{Filter, MessageType, OutboundMessage};
+use rocketmq_stream::{BodyEncoding, DigestAlgorithm, Filter, MessageType, OutboundMessage};
 
 use crate::cluster::Cluster;
 use crate::support::{PATIENCE, next, nothing_for, numbered, secs, send_all, sorted, take_acked, text, within};
@@ -29,6 +29,9 @@ pub(crate) async fn a_message_arrives_as_it_was_sent(cluster: &dyn Cluster) {
     assert_eq!(received.id(), receipt.message_id());
     assert_eq!(received.topic(), topic);
     assert_eq!(text(received), "x is for identity: \u{1F600}\u{0}");
+    let digest = received.body_digest().expect("servers send one");
+    assert_eq!((digest.algorithm(), digest.checksum()), (DigestAlgorithm::Md5, "CB7E8E9AF632D723AB61CCBE5D245393"));
+    assert_eq!(received.body_encoding(), BodyEncoding::Identity);
     assert_eq!(received.tag(), Some("paid"));
     assert_eq!(received.keys(), ["order-42", "customer-7"]);
     let properties: HashMap<_, _> = received.properties().iter().collect();

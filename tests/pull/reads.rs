@@ -5,7 +5,9 @@ use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use futures::prelude::*;
-use rocketmq_stream::{ErrorKind, Filter, MessageType, OutboundMessage, StopAt};
+use rocketmq_stream::{
+    BodyDigest, BodyEncoding, DigestAlgorithm, ErrorKind, Filter, MessageType, OutboundMessage, StopAt,
+};
 
 use crate::admin::Outgoing;
 use crate::cluster::{Cluster, Stored, Way, plain, with};
@@ -47,6 +49,11 @@ pub(crate) async fn a_message_arrives_as_it_was_sent(cluster: &Cluster) {
     assert_eq!(received.id(), receipt.message_id());
     assert_eq!(received.topic(), topic);
     assert_eq!(text(received), "x is for identity: \u{1F600}\u{0}");
+    // Over gRPC there is none.
+    let is_of_body =
+        |digest: BodyDigest| (digest.algorithm(), digest.checksum()) == (DigestAlgorithm::Crc32, "517EBF09");
+    assert!(received.body_digest().is_none_or(is_of_body), "{:?}", received.body_digest());
+    assert_eq!(received.body_encoding(), BodyEncoding::Identity);
     assert_eq!(received.tag(), Some("paid"));
     assert_eq!(received.keys(), ["order-42", "customer-7"]);
     let properties: HashMap<_, _> = received.properties().iter().collect();

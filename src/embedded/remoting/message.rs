@@ -11,7 +11,7 @@ use super::codes as code;
 use crate::embedded::engine::{Content, ContentKind, Millis, Record};
 use crate::embedded::reserved::is_reserved;
 use crate::model::Offset;
-use crate::transport::body::{DigestKind, digest};
+use crate::transport::body::md5;
 use crate::transport::remoting::stored::{Storing, encode, flag, join_properties};
 
 /// Bits of a `sysFlag` that name the codec.
@@ -52,7 +52,7 @@ pub(super) fn content(sent: Sent<'_>, peer: SocketAddr, now: Millis) -> Content 
         id: id.into(),
         kind,
         compressed: sent.sys_flag & flag::COMPRESSED != 0,
-        digest: digest(DigestKind::Md5, &sent.body).into(),
+        digest: md5(&sent.body).into(),
         body: sent.body,
         tag: tag.map(Into::into),
         keys: keys.split_whitespace().map(Into::into).collect(),

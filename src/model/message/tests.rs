@@ -9,6 +9,8 @@ fn parts() -> MessageParts {
         id: "01AA".into(),
         topic: "orders".into(),
         body: Bytes::from_static(b"the body"),
+        body_digest: Some(BodyDigest::crc32(7)),
+        body_encoding: BodyEncoding::Compressed,
         tag: Some("paid".into()),
         keys: vec!["42".into(), "43".into()],
         properties: Properties::from_pairs([("region".into(), "EU".into())]),
@@ -37,6 +39,7 @@ fn parts() -> MessageParts {
 fn a_message_says_everything_that_it_was_made_of() {
     let message = Message::new(parts());
     assert_eq!((message.id(), message.topic(), &message.body()[..]), ("01AA", "orders", b"the body".as_ref()));
+    assert_eq!((message.body_digest(), message.body_encoding()), (parts().body_digest, BodyEncoding::Compressed));
     assert_eq!((message.tag(), message.keys()), (Some("paid"), &parts().keys[..]));
     assert_eq!((message.property("region"), message.property("zone")), (Some("EU"), None));
     assert_eq!(message.properties(), &parts().properties);

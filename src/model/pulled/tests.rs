@@ -16,6 +16,9 @@ fn chunk(properties: &[&str]) -> (Chunk, Vec<Record>) {
             store_ms: -2_002,
             log_offset: 0x1234,
             delivery_attempt: 3,
+            body_crc: 0x1F,
+            is_compressed: false,
+            is_of_batch: false,
             held: 0,
             body_in: Source::Response,
             body: Span::new(HOSTS.len()..HOSTS.len() + BODY.len()),
@@ -159,4 +162,18 @@ fn a_place_that_is_not_in_a_buffer_holds_nothing() {
     chunk.push(Record { store_host: Span::new(0..5), born_host: Span::new(0..2), ..records[0] });
     let message = chunk.into_messages().remove(0);
     assert_eq!((message.store_host(), message.born_host()), ("", ""), "neither IPv4 nor IPv6");
+}
+
+#[test]
+fn how_a_body_was_carried_is_told_but_no_message_of_a_batch_has_the_batchs_digest() {
+    let told = |is_compressed, is_of_batch| {
+        let (mut chunk, records) = chunk(&[""]);
+        chunk.push(Record { is_compressed, is_of_batch, ..records[0] });
+        let message = chunk.into_messages().remove(0);
+        (message.body_digest(), message.body_encoding())
+    };
+    let digest = Some(BodyDigest::crc32(0x1F));
+    assert_eq!(told(false, false), (digest.clone(), BodyEncoding::Identity));
+    assert_eq!(told(true, false), (digest, BodyEncoding::Compressed));
+    assert_eq!(told(true, true), (None, BodyEncoding::Compressed));
 }

@@ -231,6 +231,7 @@ impl<'a> Decoding<'a> {
         let offset = self.offset(layout, index)?;
         if offset >= self.reading.from && is_wanted_in(properties, self.reading.tags) {
             self.chunk.push(Record {
+                is_of_batch: true,
                 held: held(entry.whole.len()),
                 body_in: source,
                 body: Span::new(entry.body),
@@ -307,6 +308,9 @@ fn record(layout: &Layout, offset: Offset) -> Record {
         store_ms: layout.store_ms,
         log_offset: layout.log_offset,
         delivery_attempt: layout.reconsume_times.max(0).unsigned_abs() + 1,
+        body_crc: layout.body_crc,
+        is_compressed: layout.is_compressed(),
+        is_of_batch: false,
         held: held(layout.size),
         body_in: Source::Response,
         body: Span::new(layout.body.clone()),

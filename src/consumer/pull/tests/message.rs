@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::model::{Message, MessageParts, MessageQueue, MessageType, Offset, Properties};
+use crate::model::{BodyEncoding, Message, MessageParts, MessageQueue, MessageType, Offset, Properties};
 
 /// The message at `offset` of a queue, stored `offset` seconds after the epoch; its body names queue and offset.
 pub(crate) fn message(queue: &MessageQueue, offset: u64) -> Message {
@@ -18,6 +18,8 @@ pub(crate) fn sized(queue: &MessageQueue, offset: u64, size: usize) -> Message {
         id: format!("{queue}-{offset}").into(),
         topic: Arc::clone(queue.shared_topic()),
         body: body.into(),
+        body_digest: None,
+        body_encoding: BodyEncoding::Identity,
         tag: None,
         keys: Vec::new(),
         properties: Properties::default(),

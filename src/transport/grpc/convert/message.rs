@@ -5,12 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::model::{Corruption, DeadLetterOrigin, Held, Message, MessageParts, Offset, Properties};
+use crate::model::{
+    BodyDigest, BodyEncoding, Corruption, DeadLetterOrigin, Held, Message, MessageParts, Offset, Properties,
+};
 use crate::proto::receive_message_response::Content;
-use crate::proto::{self, Code, Encoding};
+use crate::proto::{self, Code};
 use crate::transport::ReceiveFrame;
-use crate::transport::body::{self, DigestKind};
-use crate::transport::grpc::convert::value::{duration, message_type, system_time};
+use crate::transport::body;
+use crate::transport::grpc::convert::value::{algorithm, duration, encoding, message_type, system_time};
 
 /// What the reader of a message knows beside the message.
 #[derive(Debug, Clone)]
@@ -66,6 +68,8 @@ pub(crate) fn read(message: proto::Message, reading: &Reading) -> (MessageParts,
         id: system.message_id.into(),
         topic: Arc::clone(&reading.topic),
         body,
+        body_digest: system.body_digest.map(|digest| BodyDigest::new(algorithm(digest.r#type), &digest.checksum)),
+        body_encoding: encoding(system.body_encoding),
         tag: system.tag.map(String::into_boxed_str),
         keys: system.keys,
         properties: user_properties(message.user_properties),
@@ -101,14 +105,13 @@ fn read_body(carried: Bytes, system: &proto::SystemProperties, reading: &Reading
     {
         return (carried, Some(corruption));
     }
-    match Encoding::try_from(system.body_encoding) {
-        Ok(Encoding::Identity | Encoding::Unspecified) => (carried, None),
-        // The value GZIP means "compressed", by whatever (protocol.md B.4).
-        Ok(Encoding::Gzip) => match body::decompress(&carried, reading.max_decompressed_size) {
+    match encoding(system.body_encoding) {
+        BodyEncoding::Identity => (carried, None),
+        BodyEncoding::Compressed => match body::decompress(&carried, reading.max_decompressed_size) {
             Ok(body) => (body, None),
             Err(error) => (carried, Some(Corruption::Decompression { reason: error.to_string().into() })),
         },
-        Err(_) => {
+        BodyEncoding::Unknown => {
             let reason = format!("its body encoding {} is none this version knows", system.body_encoding);
             (carried, Some(Corruption::Malformed { reason: reason.into() }))
         }
@@ -116,14 +119,7 @@ fn read_body(carried: Bytes, system: &proto::SystemProperties, reading: &Reading
 }
 
 fn check_digest(carried: &[u8], digest: &proto::Digest) -> Option<Corruption> {
-    let kind = match proto::DigestType::try_from(digest.r#type) {
-        Ok(proto::DigestType::Crc32) => DigestKind::Crc32,
-        Ok(proto::DigestType::Md5) => DigestKind::Md5,
-        Ok(proto::DigestType::Sha1) => DigestKind::Sha1,
-        // One that cannot be computed does not make a message corrupted.
-        Ok(proto::DigestType::Unspecified) | Err(_) => return None,
-    };
-    let actual = body::digest_mismatch(kind, carried, &digest.checksum)?;
+    let actual = body::digest_mismatch(algorithm(digest.r#type), carried, &digest.checksum)?;
     Some(Corruption::Digest { expected: digest.checksum.as_str().into(), actual: actual.into() })
 }
 

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use prost_types::Timestamp;
 
 use super::*;
-use crate::model::MessageType;
+use crate::model::{DigestAlgorithm, MessageType};
+use crate::proto::Encoding;
 
 fn reading() -> Reading {
     Reading {
@@ -82,7 +83,24 @@ fn every_field_of_a_message_is_read() {
     assert_eq!((message.lite_topic(), message.priority(), message.broker()), (Some("lite"), Some(4), Some("broker-a")));
     let origin = message.dead_letter_origin().unwrap();
     assert_eq!((&*origin.topic, &*origin.message_id), ("orders", "02"));
+    assert_eq!((message.body_digest(), message.body_encoding()), (None, BodyEncoding::Identity));
     assert_eq!(message.corrupted(), None);
+}
+
+#[test]
+fn how_a_body_was_carried_is_told_checked_or_not() {
+    let told = |kind: i32, encoding: i32| {
+        let digest = Some(proto::Digest { r#type: kind, checksum: "00ff".into() });
+        let system = proto::SystemProperties { body_digest: digest, body_encoding: encoding, ..system() };
+        let message = message(wire(system, b"body"));
+        let digest = message.body_digest().unwrap();
+        assert_eq!(digest.checksum(), "00ff");
+        (digest.algorithm(), message.body_encoding())
+    };
+    use {BodyEncoding as E, DigestAlgorithm as A};
+    let expected = [(A::Unknown, E::Identity), (A::Crc32, E::Identity), (A::Md5, E::Compressed), (A::Sha1, E::Unknown)];
+    assert_eq!([0, 1, 2, 3].map(|code| told(code, code)), expected);
+    assert_eq!(told(4, -1), (A::Unknown, E::Unknown));
 }
 
 #[test]

@@ -1,18 +1,17 @@
 //! A received message read in one pass over its frame, without the generated code: nearly every message is as expected.
 //!
 //! [`quick_message`] answers with exactly what the generated code and [`read`](super::message::read) would make of the frame,
-//! or not at all. The topic (trap R9) and a digest that need not be checked are looked at only for whether they are sound.
+//! or not at all. The topic (trap R9) is looked at only for whether it is sound.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::{Held, Message, MessageParts, Offset, Place, Properties};
-use crate::proto;
+use crate::model::{BodyDigest, BodyEncoding, Held, Message, MessageParts, Offset, Place, Properties};
 use crate::transport::ReceiveFrame;
 use crate::transport::grpc::convert::fields::{Fields, Odd, Value, text};
 use crate::transport::grpc::convert::message::{Reading, is_left_by_the_server};
-use crate::transport::grpc::convert::value::{duration, message_type, system_time};
+use crate::transport::grpc::convert::value::{algorithm, duration, encoding, message_type, system_time};
 
 /// `None`: it is not a message, or there is something to it; the generated code shall judge.
 pub(crate) fn quick_message(frame: &Bytes, reading: &Reading) -> Option<ReceiveFrame> {
@@ -47,7 +46,7 @@ impl Outline {
         let mut fields = Fields::within(frame, message);
         while let Some((number, value)) = fields.next()? {
             match number {
-                1 => is_sound(frame, value, TOPIC)?,
+                1 => check_topic(frame, value)?,
                 2 => pairs.extend(property(frame, value.span()?)?),
                 // Two of them would have to be merged.
                 3 if system.is_some() => return Err(Odd),
@@ -86,6 +85,7 @@ struct System<'a> {
     keys: Vec<String>,
     message_id: (&'a str, Place),
     handle: (&'a str, Place),
+    body_digest: Option<BodyDigest>,
     message_type: i32,
     born_timestamp: Option<prost_types::Timestamp>,
     born_host: &'a str,
@@ -114,8 +114,10 @@ impl<'a> System<'a> {
             1 => self.tag = Some(text(frame, value)?),
             2 => self.keys.push(text(frame, value)?.to_owned()),
             3 => self.message_id = (text(frame, value)?, value.span()?),
-            4 => is_sound(frame, value, DIGEST)?,
-            5 if is_plain(value)? => {}
+            // Two of them would have to be merged.
+            4 if self.body_digest.is_some() => return Err(Odd),
+            4 => self.body_digest = Some(digest(frame, value)?),
+            5 if encoding(value.int32()?) == BodyEncoding::Identity => {}
             5 => return Err(Odd),
             6 => self.message_type = value.int32()?,
             7 => self.born_timestamp = Some(time(frame, self.born_timestamp.is_some(), value)?),
@@ -148,6 +150,8 @@ impl<'a> System<'a> {
             id: self.message_id.0.into(),
             topic: Arc::clone(&reading.topic),
             body: frame.slice(outline.body.range()),
+            body_digest: self.body_digest,
+            body_encoding: BodyEncoding::Identity,
             tag: self.tag.map(Into::into),
             keys: self.keys,
             properties: outline.properties,
@@ -174,28 +178,25 @@ impl<'a> System<'a> {
     }
 }
 
-/// Whether a body is as its producer sent it.
-fn is_plain(encoding: Value) -> Result<bool, Odd> {
-    let encoding = encoding.int32()?;
-    Ok(encoding == proto::Encoding::Identity as i32 || encoding == proto::Encoding::Unspecified as i32)
-}
-
-/// The fields of a message that is not used: which are numbers and which are texts.
-struct Shape {
-    number: Option<u32>,
-    texts: &'static [u32],
-}
-
-const TOPIC: Shape = Shape { number: None, texts: &[1, 2] };
-const DIGEST: Shape = Shape { number: Some(1), texts: &[2] };
-
-fn is_sound(frame: &[u8], value: Value, shape: Shape) -> Result<(), Odd> {
+fn digest(frame: &[u8], value: Value) -> Result<BodyDigest, Odd> {
+    let (mut kind, mut checksum) = (0, "");
     let mut fields = Fields::within(frame, value.span()?);
     while let Some((number, value)) = fields.next()? {
-        if shape.texts.contains(&number) {
+        match number {
+            1 => kind = value.int32()?,
+            2 => checksum = text(frame, value)?,
+            _ => {}
+        }
+    }
+    Ok(BodyDigest::new(algorithm(kind), checksum))
+}
+
+/// The topic is not used; but both parts of it must be texts.
+fn check_topic(frame: &[u8], value: Value) -> Result<(), Odd> {
+    let mut fields = Fields::within(frame, value.span()?);
+    while let Some((number, value)) = fields.next()? {
+        if number == 1 || number == 2 {
             text(frame, value)?;
-        } else if shape.number == Some(number) {
-            value.int32()?;
         }
     }
     Ok(())

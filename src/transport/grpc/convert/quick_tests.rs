@@ -6,8 +6,8 @@ use prost::Message as _;
 use prost_types::Timestamp;
 
 use super::*;
-use crate::proto::ReceiveMessageResponse;
 use crate::proto::receive_message_response::Content;
+use crate::proto::{self, ReceiveMessageResponse};
 use crate::transport::grpc::convert::message::receive_frame;
 
 fn reading() -> Reading {
@@ -68,7 +68,8 @@ fn told(frame: &ReceiveFrame) -> String {
     let places = (m.born_timestamp(), m.born_host(), m.store_timestamp(), m.store_host(), m.broker(), m.queue_id());
     let numbers = (m.queue_offset(), m.invisible_duration(), m.delivery_attempt(), m.message_type(), m.priority());
     let rare = (m.lite_topic(), m.delivery_timestamp(), m.dead_letter_origin(), m.transaction_recovery());
-    format!("{texts:?} {places:?} {numbers:?} {rare:?} {:?} {held:?} {:?}", m.body(), m.corrupted())
+    let body = (m.body(), m.body_digest(), m.body_encoding(), m.corrupted());
+    format!("{texts:?} {places:?} {numbers:?} {rare:?} {body:?} {held:?}")
 }
 
 /// What the generated code makes of it.

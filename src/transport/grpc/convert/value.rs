@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::model::{ClientKind, FilterKind, MessageType, Permission};
+use crate::model::{BodyEncoding, ClientKind, DigestAlgorithm, FilterKind, MessageType, Permission};
 use crate::proto;
 
 /// A moment of the wire. `None` when this platform's clock cannot name it.
@@ -59,6 +59,24 @@ pub(super) fn message_type(code: i32) -> MessageType {
         Ok(proto::MessageType::Lite) => MessageType::Lite,
         Ok(proto::MessageType::Priority) => MessageType::Priority,
         Ok(proto::MessageType::Unspecified) | Err(_) => MessageType::Unknown,
+    }
+}
+
+pub(super) fn algorithm(code: i32) -> DigestAlgorithm {
+    match proto::DigestType::try_from(code) {
+        Ok(proto::DigestType::Crc32) => DigestAlgorithm::Crc32,
+        Ok(proto::DigestType::Md5) => DigestAlgorithm::Md5,
+        Ok(proto::DigestType::Sha1) => DigestAlgorithm::Sha1,
+        Ok(proto::DigestType::Unspecified) | Err(_) => DigestAlgorithm::Unknown,
+    }
+}
+
+pub(super) fn encoding(code: i32) -> BodyEncoding {
+    match proto::Encoding::try_from(code) {
+        Ok(proto::Encoding::Identity | proto::Encoding::Unspecified) => BodyEncoding::Identity,
+        // The value GZIP means "compressed", by whatever (protocol.md B.4).
+        Ok(proto::Encoding::Gzip) => BodyEncoding::Compressed,
+        Err(_) => BodyEncoding::Unknown,
     }
 }
 

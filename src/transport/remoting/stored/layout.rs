@@ -42,7 +42,11 @@ pub(super) struct Layout {
 impl Layout {
     /// Whether its body is as its producer sent it.
     pub(super) fn is_plain(&self) -> bool {
-        !has(self.sys_flag, flag::COMPRESSED) && self.fault.is_none()
+        !self.is_compressed() && self.fault.is_none()
+    }
+
+    pub(super) fn is_compressed(&self) -> bool {
+        has(self.sys_flag, flag::COMPRESSED)
     }
 
     /// Whether it is a batch that the client takes apart, if it can be.

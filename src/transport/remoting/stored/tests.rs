@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::*;
-use crate::model::MessageType;
+use crate::model::{BodyDigest, BodyEncoding, MessageType};
 
 pub(super) const MIB: usize = 1 << 20;
 
@@ -232,6 +232,9 @@ fn r13_a_compressed_body_comes_out_whatever_its_type_bits_say() {
             let message =
                 only(stored(&[Storing { sys_flag: flag::COMPRESSED | kind << 8, ..storing(1, &encoded, "") }]));
             assert_eq!((&message.body()[..], message.corrupted()), (&body[..], None));
+            assert_eq!(message.body_encoding(), BodyEncoding::Compressed);
+            let carried = crc32fast::hash(&encoded) & 0x7FFF_FFFF;
+            assert_eq!(message.body_digest(), Some(BodyDigest::crc32(carried)), "of what was carried");
         }
     }
 }
@@ -239,7 +242,8 @@ fn r13_a_compressed_body_comes_out_whatever_its_type_bits_say() {
 #[test]
 fn r13_a_body_that_is_not_flagged_is_never_decompressed() {
     let body = zlib(b"it begins like a compressed one");
-    assert_eq!(&only(stored(&[storing(1, &body, "")])).body()[..], &body[..]);
+    let message = only(stored(&[storing(1, &body, "")]));
+    assert_eq!((&message.body()[..], message.body_encoding()), (&body[..], BodyEncoding::Identity));
     let empty = Storing { sys_flag: flag::COMPRESSED, ..storing(1, b"", "") };
     assert_eq!(only(stored(&[empty])).corrupted(), None, "nothing is nothing, compressed or not");
 }
@@ -323,6 +327,8 @@ fn a_compressed_batch_is_split_and_its_messages_share_what_was_unpacked() {
     assert_eq!(told(&decoded.messages), [(10, b"first body".as_ref()), (11, b"second body"), (12, b"c")]);
     let properties: Vec<_> = decoded.messages.iter().map(|message| message.property("a")).collect();
     assert_eq!(properties, [Some("1"), Some("2"), Some("3")]);
+    let digests: Vec<_> = decoded.messages.iter().map(|message| message.body_digest().is_some()).collect();
+    assert_eq!(digests, [false, false, true], "what the batch has is of none of its messages");
     let buffer = |at: usize| decoded.messages[at].body_place().unwrap().0.as_ptr();
     assert!(buffer(0) == buffer(1) && buffer(1) != buffer(2));
     for message in &decoded.messages {
