@@ -174,6 +174,13 @@ impl Book {
         }
     }
 
+    /// What is to be saved of a queue is not wanted any more, and nobody is told of that. Unless it is ours again already.
+    pub(crate) fn withdraw(&mut self, queue: &MessageQueue, epoch: Epoch) {
+        if let Some(line) = self.lines.get_mut(queue).filter(|line| line.epoch <= epoch) {
+            line.wanted = None;
+        }
+    }
+
     /// The queue was given up: nothing of it is sent any more (trap P7). Unless it is ours again already.
     pub(crate) fn forget(&mut self, queue: &MessageQueue, epoch: Epoch) {
         let places = self.places;

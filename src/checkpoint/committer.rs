@@ -188,6 +188,11 @@ impl Committer {
     pub(crate) async fn give_up(&self, queues: &[MessageQueue], limit: Duration) {
         let revoked: Vec<QueueLedger> = queues.iter().filter_map(|queue| self.ledger.revoke(queue)).collect();
         let leaving = Leaving { desk: &self.desk, revoked: &revoked };
+        if self.options.mode == CommitMode::AtMostOnce {
+            // What was handed out is saved, before that. The rest, also where it began, is for its next owner to say, who may
+            // have begun already and have saved more.
+            return;
+        }
         self.save_now();
         _ = clock::timeout(limit, join_all(revoked.iter().map(QueueLedger::drained))).await;
         let last = self.desk.fence(&revoked);

@@ -169,12 +169,15 @@ impl Desk {
         })
     }
 
-    /// Nothing of these queues is sent any more.
+    /// Nothing of these queues is sent any more. At most once, what was not saved was not handed out: nobody misses it.
     pub(super) fn forget(&self, queues: &[QueueLedger]) {
         let mut fenced = Vec::new();
         self.with(|book| {
             for queue in queues {
                 fenced.extend(queue.fence());
+                if self.mode == CommitMode::AtMostOnce {
+                    book.withdraw(queue.queue(), queue.epoch());
+                }
                 book.forget(queue.queue(), queue.epoch());
             }
         });

@@ -9,8 +9,8 @@ pub enum CommitMode {
     /// Each batch waits for the save of its position. Completing does nothing.
     ///
     /// Within a group that shares its queues out, a position is saved at the broker too, also when there is a store, and a
-    /// queue begins at the larger of both. RocketMQ has no hand-over, though: while a queue moves, its old and its new
-    /// owner may both be given what was pulled last. Choose the queues by
+    /// queue begins at the larger of both. RocketMQ has no hand-over, though: what a queue's old owner is given after the
+    /// new one has begun, the new one may be given too. Choose the queues by
     /// [`share`](crate::PullConsumerBuilder::share) or [`assign`](crate::PullConsumerBuilder::assign) where even that must
     /// not be.
     AtMostOnce,

@@ -443,6 +443,24 @@ async fn p7_at_most_once_commits_nothing_of_a_queue_that_was_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p7_at_most_once_what_is_not_saved_of_a_queue_that_is_given_up_is_not_saved_any_more() {
+    let Rig { broker, told, ledger, committer, tasks: _tasks } = in_mode(CommitMode::AtMostOnce);
+    broker.behave(1, Behaviour::Fails(ErrorKind::Unavailable));
+    let queue_ledger = begin(&ledger, 1, 0, 10);
+    committer.save_start(&queue(1));
+    assert!(committer.commit_before(&queue_ledger, offset(13)).now_or_never().is_none(), "nothing is handed out");
+    clock::sleep(SECOND / 10).await;
+    broker.behave(1, Behaviour::Well);
+    broker.take_log();
+    let begun = clock::now();
+    committer.give_up(&[queue(1)], SECOND).await;
+    assert_eq!(clock::now() - begun, Duration::ZERO, "there is nothing to wait for");
+    clock::sleep(20 * SECOND).await;
+    assert!(broker.take_log().is_empty(), "another owner may have committed more");
+    assert_eq!(told.take().len(), 1, "that the first try failed, and nothing of messages that come again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn p7_what_is_completed_after_closing_is_refused_and_told() {
     let Rig { ledger, committer, told, tasks: _tasks, .. } = plain();
     let queue_ledger = begin(&ledger, 1, 0, 0);

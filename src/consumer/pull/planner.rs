@@ -204,9 +204,8 @@ impl Planner {
             bytes: pulled.messages.iter().map(crate::model::Message::weight).sum(),
         };
         lane.weigh(load);
-        let is_behind = asked.is_stray || asked.offset != lane.fetched;
         // A reset is told once, wherever the pull was. Once it was, nothing of before counts.
-        if (is_behind || lane.restarting) && pulled.outcome != PullOutcome::Reset {
+        if (asked.offset != lane.fetched || lane.restarting) && pulled.outcome != PullOutcome::Reset {
             let was_tail = lane.is_tail;
             self.rest(ticket.slot, None, was_tail);
             return Some(queue);
