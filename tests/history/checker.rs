@@ -326,8 +326,9 @@ impl Checker {
             shared.excused.extend(shared.log.range(..at).map(|(offset, _)| *offset));
             shared.once.retain(|offset, _| *offset < at);
         } else {
-            // What the last owner handed out while the position was asked for.
-            shared.once.retain(|_, handed| *handed + SLACK <= now);
+            // What the last owner handed out while the position was asked for; and where another owner has set him back.
+            let is_set_back = |offset: u64| shared.is_contested && offset >= at;
+            shared.once.retain(|offset, handed| *handed + SLACK <= now && !is_set_back(*offset));
         }
         if !is_moved
             && contract != Contract::AtMostOnce
@@ -463,7 +464,8 @@ impl Checker {
         let shared = self.queues.get(&queue).filter(|_| self.contract == Contract::AtMostOnce)?;
         let committed = shared.places.values().max().copied().unwrap_or_default();
         // Another owner may have set the position back since.
-        (committed < end && shared.owners.len() == 1 && !shared.is_contested)
+        let is_alone = shared.owners.iter().eq([&by]);
+        (committed < end && is_alone && !shared.is_contested)
             .then(|| (Kind::Uncommitted, format!("p{by} gets q{queue} up to {end}, and {committed} is committed")))
     }
 

@@ -380,7 +380,9 @@ fn at_most_once_what_is_left_with_one_owner_may_come_to_another_who_began_before
     let given_up = |story: Story| gets_one_by_one(story.committed(4), 0..2).revoked(1, 4).wait(10_000);
     let left = |story: Story| gets_one_by_one(story, 2..4);
     let first = || story(AMO, 4).begins(1, 0, START);
-    left(given_up(first().begins(2, 0, START))).gets(2, 0..4).shows(&[]);
+    let overlapped = || given_up(first().begins(2, 0, START));
+    left(overlapped()).gets(2, 0..4).shows(&[]);
+    left(overlapped().committed(2)).committed(4).gets(2, 0..4).shows(&[]);
     let later = left(given_up(first()).begins(2, 2, Why::Gained)).gets(2, 2..4);
     later.shows(&[Kind::Duplicate, Kind::Duplicate]);
 }
@@ -391,6 +393,8 @@ fn at_most_once_who_was_overtaken_by_another_owners_commit_goes_on_with_what_he_
     both().committed(1).revoked(2, 1).gets(1, 2..4).shows(&[]);
     // Also with what he had committed and not been given when it was overtaken.
     both().revoked(2, 0).committed(2).gets(1, 2..4).shows(&[]);
+    let next = both().revoked(2, 0).committed(1).gets(1, 2..4).and(Op::Crash { by: 1 }).wait(10_000);
+    next.begins(3, 1, START).gets(3, 1..4).shows(&[]);
     // Until he has committed again.
     both().revoked(2, 0).committed(4).committed(1).gets(1, 2..4).shows(&[Kind::Regressed, Kind::Uncommitted]);
 }
