@@ -48,6 +48,8 @@ pub(crate) struct Planner {
     /// The line of lanes with something to hand out.
     ready: VecDeque<Key>,
     told: VecDeque<Step>,
+    /// Something that is answered at once was fetched since the reader was last told to send it off.
+    is_unsent: bool,
     /// Lanes that have not reached their stop.
     open: usize,
     /// Ends when no lane is open, and no more queues are expected.
@@ -70,6 +72,7 @@ impl Planner {
             asleep: BTreeSet::new(),
             ready: VecDeque::new(),
             told: VecDeque::new(),
+            is_unsent: false,
             open: 0,
             is_bounded: false,
             expects_queues: false,

@@ -57,9 +57,17 @@ fn fetch(planner: &mut Planner, now: Instant) -> Fetch {
 }
 
 fn yielded(planner: &mut Planner, now: Instant) -> Piece {
-    match planner.next(now) {
+    match served(planner, now) {
         Step::Yield(piece) => piece,
         other => panic!("a piece was due, not {other:?}"),
+    }
+}
+
+/// The next step, once what was fetched was sent off.
+fn served(planner: &mut Planner, now: Instant) -> Step {
+    match planner.next(now) {
+        Step::SendOff => planner.next(now),
+        step => step,
     }
 }
 
@@ -91,6 +99,7 @@ fn one_pull_is_under_way_for_each_queue_and_the_next_goes_out_before_the_reader_
     assert!(matches!(planner.next(now), Step::Wait));
     planner.on_pulled(first.ticket, found(0, 5..8, 8, 20), now, 0.0);
     assert_eq!(fetch(&mut planner, now).offset, at(8), "at once, while the reader works on the first");
+    assert!(matches!(planner.next(now), Step::SendOff), "and it is on its way by then");
     assert_eq!(range(&yielded(&mut planner, now)), (5, 8));
     assert!(matches!(planner.next(now), Step::Wait));
 }
@@ -100,9 +109,11 @@ fn a_queue_that_is_read_to_its_end_parks_a_long_poll() {
     let now = Instant::now();
     let mut planner = planner(OPTIONS, [start(0, 5)]);
     let first = fetch(&mut planner, now);
+    assert!(matches!(planner.next(now), Step::Wait));
     planner.on_pulled(first.ticket, found(0, 5..8, 8, 8), now, 0.0);
     let parked = fetch(&mut planner, now);
     assert_eq!((parked.offset, parked.suspend), (at(8), Some(Duration::from_secs(20))));
+    assert!(matches!(planner.next(now), Step::Yield(_)), "what came does not wait until it is on its way");
 }
 
 #[test]
@@ -145,6 +156,7 @@ fn p15_queues_take_turns_and_a_slow_one_delays_nobody() {
             match planner.next(now) {
                 Step::Fetch(pull) => under_way.push(pull),
                 Step::Yield(piece) => seen.push(piece.queue.id()),
+                Step::SendOff => {}
                 _ => break,
             }
         }
@@ -671,6 +683,7 @@ fn what_is_known_of_a_queue_can_be_asked() {
     let (place, _) = planner.place_of(&q(0)).expect("it is read");
     assert_eq!((place.at, place.not_before), (at(5), None), "what is buffered is read again by who goes on");
     fetches(&mut planner, now);
+    yielded(&mut planner, now);
     assert_eq!(planner.positions(), Checkpoint::from_iter([(q(0), at(8)), (q(1), at(7))]));
     let (place, _) = planner.place_of(&q(0)).expect("it is read");
     assert_eq!((place.queue, place.at, place.epoch), (q(0), at(8), epoch));
@@ -847,9 +860,15 @@ proptest! {
                 Act::Read { on } => reading = on,
                 _ => {}
             }
+            let mut sent_off = false;
             loop {
                 match if reading { planner.next(now) } else { without_reader(&mut planner, now) } {
                     Step::Fetch(pull) => under_way.push(pull),
+                    Step::SendOff => {
+                        prop_assert!(!sent_off, "there was nothing to hand out");
+                        sent_off = true;
+                        continue;
+                    }
                     Step::Yield(piece) => {
                         let known = expected.get_mut(&piece.queue).expect("known");
                         prop_assert!(range(&piece).0 <= *known, "a gap before {piece:?}");
@@ -863,9 +882,13 @@ proptest! {
                         let known = expected.insert(queue, next.get()).unwrap_or_default();
                         prop_assert!((known..next.get()).all(|offset| !is_visible(offset)), "skipped a message");
                     }
-                    Step::SleepUntil(_) | Step::Wait => break,
+                    Step::SleepUntil(_) | Step::Wait => {
+                        prop_assert!(!sent_off, "there was nothing to hand out");
+                        break;
+                    }
                     other => prop_assert!(false, "{other:?}"),
                 }
+                sent_off = false;
                 let held = planner.held().0;
                 prop_assert!(held <= messages.max(1) + 32, "{held} held");
             }

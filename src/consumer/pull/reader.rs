@@ -171,6 +171,11 @@ impl Reader {
                 Step::Restart { queue, from, to, cause } => self.restart(&queue, from, to, cause),
                 Step::Tell(notice) => self.shared.tell(event_of(notice)),
                 Step::Fail(error) => return self.finish(Some(error)),
+                Step::SendOff => {
+                    self.take_answers(cx); // to begin with the pulls
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Step::Ended => return self.finish(None),
                 Step::SleepUntil(at) => {
                     self.timer.as_mut().reset(at.into());

@@ -110,6 +110,9 @@ pub(crate) enum Step {
     Tell(Notice),
     /// No retry can mend it.
     Fail(Error),
+    /// There is something to hand out, but whoever writes what was fetched last shall come first: the servers work on it
+    /// while the user works on that. Not for long polls.
+    SendOff,
     /// Every queue has reached its end.
     Ended,
     /// Nothing before this time, unless something changes.

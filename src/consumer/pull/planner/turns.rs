@@ -57,7 +57,12 @@ impl Planner {
         }
         self.wake_up(now);
         if let Some(fetch) = self.next_at_tail(now).or_else(|| self.next_behind(now)) {
+            self.is_unsent |= fetch.suspend.is_none(); // a long poll is in no hurry
             return Step::Fetch(fetch);
+        }
+        if self.is_unsent && self.has_piece() {
+            self.is_unsent = false;
+            return Step::SendOff;
         }
         if let Some(piece) = self.next_piece() {
             return Step::Yield(piece);
@@ -65,6 +70,7 @@ impl Planner {
         if self.is_bounded && self.open == 0 && !self.expects_queues {
             return Step::Ended;
         }
+        self.is_unsent = false; // whoever waits lets the others run
         self.asleep.first().map_or(Step::Wait, |(at, _)| Step::SleepUntil(*at))
     }
 
@@ -146,9 +152,23 @@ impl Planner {
         Some(fetch)
     }
 
+    /// Whether the first in the line has something. Those who have nothing any more leave it.
+    fn has_piece(&mut self) -> bool {
+        while let Some(&key) = self.ready.front() {
+            match self.alive(key) {
+                Some(lane) if !lane.buffer.is_empty() => return true,
+                Some(lane) => lane.is_ready = false,
+                None => {}
+            }
+            self.ready.pop_front();
+        }
+        false
+    }
+
     /// The queues take turns, piece by piece (trap P15).
     pub(super) fn next_piece(&mut self) -> Option<Piece> {
-        while let Some(key) = self.ready.pop_front() {
+        while self.has_piece() {
+            let key = self.ready.pop_front()?;
             let Some(lane) = self.alive(key) else { continue };
             lane.is_ready = false;
             let Some((piece, load)) = lane.take() else { continue };
