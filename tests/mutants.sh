@@ -18,8 +18,8 @@ part() {
   case $1 in
     lease) modules="clock lease transport" files="src/lease/*.rs"
       without lease keeper receipt keeper_tests ;;
-    simple) modules="consumer" files="src/consumer/simple/planner.rs"
-      only consumer/mod.rs simple; only consumer/simple/mod.rs planner ;;
+    simple) modules="consumer" files="src/consumer/simple/planner.rs src/consumer/rules.rs"
+      only consumer/mod.rs rules simple; only consumer/simple/mod.rs planner ;;
     producer) modules="clock producer" files="src/producer/*.rs src/producer/accumulator/*.rs"
       only producer/mod.rs accumulator failure flushes message_id router ;;
     retry) modules="" files="src/retry.rs" ;;

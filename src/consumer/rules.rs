@@ -72,6 +72,7 @@ mod tests {
 
     #[test]
     fn the_first_setting_out_of_its_bounds_is_named() {
+        assert_eq!(LONGEST.as_secs() / 86_400, 36_500, "in days");
         assert!(check_times([("a", Duration::from_nanos(1)), ("b", LONGEST)]).is_ok());
         refused(check_times([("a", LONGEST), ("b", Duration::ZERO), ("c", Duration::ZERO)]), "b `0ns`");
         refused(check_times([("a", LONGEST + Duration::from_nanos(1))]), "a `");

@@ -87,3 +87,41 @@ impl Kept {
         self.known.is_some_and(covers) && self.unsure.is_none_or(is_unsure_fine)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(next: u64) -> Offset {
+        Offset::new(next)
+    }
+
+    fn saved(next: u64) -> Saved {
+        Saved { next: at(next), epoch: Some(Epoch::default()) }
+    }
+
+    #[test]
+    fn what_is_sent_again_is_what_is_not_surely_there() {
+        let mut kept = Kept::default();
+        assert!(kept.lacks(at(5)), "nothing is known");
+        kept.acknowledged(saved(5));
+        assert_eq!((kept.lacks(at(5)), kept.lacks(at(6))), (false, true));
+        kept.sends(saved(5));
+        assert!(!kept.lacks(at(5)), "whatever becomes of it");
+        kept.sends(saved(8));
+        assert_eq!((kept.lacks(at(5)), kept.lacks(at(8))), (true, true), "either may be there");
+        assert_eq!((kept.known(), kept.least()), (Some(at(5)), Some(at(5))));
+        kept.acknowledged(saved(8));
+        assert_eq!((kept.lacks(at(8)), kept.least()), (false, Some(at(8))));
+    }
+
+    #[test]
+    fn where_somebody_else_may_write_nothing_is_known() {
+        let mut kept = Kept::default();
+        kept.acknowledged(saved(5));
+        kept.forget();
+        assert_eq!((kept.known(), kept.lacks(at(5))), (None, true));
+        kept.found(Some(at(7)));
+        assert_eq!((kept.known(), kept.lacks(at(7))), (Some(at(7)), false));
+    }
+}
