@@ -124,4 +124,15 @@ mod tests {
         kept.found(Some(at(7)));
         assert_eq!((kept.known(), kept.lacks(at(7))), (Some(at(7)), false));
     }
+
+    #[test]
+    fn a_position_is_not_surely_kept_while_a_later_one_of_another_epoch_may_be_there() {
+        let (first, second) = (Epoch::default(), Epoch::default().next());
+        let mut kept = Kept::default();
+        kept.acknowledged(saved(5));
+        kept.sends(saved(5));
+        assert!(kept.covers(at(5), first, None));
+        kept.sends(Saved { next: at(8), epoch: Some(second) });
+        assert!(!kept.covers(at(5), first, None), "8 says nothing of what the first has done up to 5");
+    }
 }
