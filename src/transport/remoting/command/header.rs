@@ -95,7 +95,7 @@ pub(super) fn read_json(header: &[u8]) -> Result<Command> {
     command.remark = json.get("remark").and_then(Json::as_text).filter(|text| !text.is_empty()).map(Into::into);
     for (name, value) in json.get("extFields").map(Json::members).unwrap_or_default() {
         if let (Some(name), Some(value)) = (name.as_text(), value.as_text()) {
-            command.fields.push(known_name(&name), value.into());
+            command.fields.push(known_name(&name), &value);
         }
     }
     Ok(command)
@@ -160,7 +160,7 @@ fn read_fields(mut bytes: &[u8]) -> Result<Fields> {
         let name = take(&mut bytes, i32::from(length), "name of a field")?;
         let length = bytes.try_get_i32().map_err(|_| cut_off())?;
         let value = take(&mut bytes, length, "value of a field")?;
-        fields.push(known_name(&String::from_utf8_lossy(name)), String::from_utf8_lossy(value).into());
+        fields.push(known_name(&String::from_utf8_lossy(name)), &String::from_utf8_lossy(value));
     }
     Ok(fields)
 }

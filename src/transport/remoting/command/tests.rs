@@ -201,8 +201,8 @@ fn a_field_that_is_missing_or_no_number_is_named() {
 #[test]
 fn a_field_that_stands_twice_counts_with_its_last_value() {
     let mut fields = Fields::default();
-    fields.push("a".into(), "1".into());
-    fields.push("a".into(), "2".into());
+    fields.push("a".into(), "1");
+    fields.push("a".into(), "2");
     assert_eq!(fields.get("a"), Some("2"));
     let mut fields = Fields::default();
     fields.set("a", 1);
