@@ -1,8 +1,10 @@
 //! Queues that come and go, and a stream for each.
 
+use futures_util::FutureExt;
+
 use super::*;
 use crate::checkpoint::CommitMode;
-use crate::consumer::pull::{PullEvent, QueueStreams};
+use crate::consumer::pull::{PullControl, PullEvent, QueueStreams};
 use crate::model::StopAt;
 
 #[tokio::test(start_paused = true)]
@@ -197,6 +199,76 @@ async fn p15_a_queue_stream_that_is_dropped_gives_its_queue_back_from_what_was_c
     drop(lost);
     let mut again = stream_of(&mut streams).await;
     assert_eq!(again.next().await.unwrap().unwrap().range().start, at(1));
+}
+
+/// At most once: reads on after a stream that was dropped, and nothing sets back what is saved then.
+async fn reads_on_undisturbed(builder: PullConsumerBuilder, fake: &Arc<Fake>, dropped: PullControl) {
+    let mut next_owner = build(builder, fake).await.unwrap();
+    let read = read(&mut next_owner, &q(0), 5).await;
+    let saved = fake.committed(&q(0));
+    assert!(saved > read.last().copied(), "{read:?}");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    drop(dropped);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(fake.committed(&q(0)), saved, "who comes after it would read again what it was given");
+}
+
+fn shared_at_most_once() -> PullConsumerBuilder {
+    let builder = subscribed().share(0, 1).start_from(StartFrom::committed_or_earliest());
+    builder.commit_mode(CommitMode::AtMostOnce)
+}
+
+/// A stream that gave its queue back with a piece that was saved and not handed out; and the end of what was.
+async fn gave_back(fake: &Arc<Fake>) -> (QueueStreams, u64) {
+    let mut streams = build(shared_at_most_once(), fake).await.unwrap().per_queue();
+    let mut stream = stream_of(&mut streams).await;
+    let seen = stream.next().await.unwrap().unwrap().range().end.get();
+    while fake.committed(&q(0)) == Some(seen) {
+        assert!(stream.next().now_or_never().is_none(), "it is saved before it is handed out");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    (streams, seen)
+}
+
+#[tokio::test(start_paused = true)]
+async fn p7_at_most_once_what_a_stream_gave_back_is_not_saved_over_who_reads_on_when_all_are_gone() {
+    let fake = Fake::new(&[100]);
+    let (streams, _) = gave_back(&fake).await;
+    let control = streams.control();
+    drop(streams);
+    reads_on_undisturbed(shared_at_most_once(), &fake, control).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_once_a_shutdown_saves_what_a_stream_gave_back_also_when_all_are_dropped_meanwhile() {
+    let fake = Fake::new(&[100]);
+    let (streams, seen) = gave_back(&fake).await;
+    let control = streams.control();
+    fake.state().mute.insert(q(0));
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(streams);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        fake.state().mute.clear();
+        fake.tick();
+    };
+    let (report, ()) = tokio::join!(control.shutdown(Duration::from_secs(20)), meanwhile);
+    assert!(report.complete, "{report:?}");
+    assert_eq!(fake.committed(&q(0)), Some(seen), "nobody has seen the rest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p7_at_most_once_what_could_not_be_saved_is_not_saved_over_who_reads_on_when_the_stream_is_gone() {
+    let fake = Fake::new(&[100]);
+    let mut consumer = build(shared_at_most_once(), &fake).await.unwrap();
+    let control = consumer.control();
+    next(&mut consumer).await.complete();
+    fake.set_down("b", true);
+    assert!(tokio::time::timeout(Duration::from_secs(4), consumer.next()).await.is_err(), "nothing before it is saved");
+    drop(consumer);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    fake.set_down("b", false);
+    reads_on_undisturbed(shared_at_most_once(), &fake, control).await;
 }
 
 #[tokio::test(start_paused = true)]
