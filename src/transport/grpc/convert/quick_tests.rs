@@ -127,6 +127,8 @@ fn r12_r13_what_is_unusual_is_left_to_the_generated_code() {
 fn a_field_that_comes_twice_is_left_to_the_generated_code() {
     let time = proto::SystemProperties { born_timestamp: system().born_timestamp, ..Default::default() };
     let times = [system().encode_to_vec(), time.encode_to_vec()].concat();
+    let digest = proto::SystemProperties { body_digest: system().body_digest, ..Default::default() };
+    let digests = [system().encode_to_vec(), digest.encode_to_vec()].concat();
     let part = proto::Message { system_properties: Some(system()), ..Default::default() }.encode_to_vec();
     let property = |value: &str| proto::Message {
         user_properties: BTreeMap::from([("a".to_owned(), value.to_owned())]),
@@ -134,10 +136,13 @@ fn a_field_that_comes_twice_is_left_to_the_generated_code() {
     };
     let mut with_times = Vec::new();
     super::super::fields::put(&mut with_times, 3, &times);
+    let mut with_digests = Vec::new();
+    super::super::fields::put(&mut with_digests, 3, &digests);
     for message in [
         [part.clone(), part.clone()].concat(),
         [part.clone(), property("1").encode_to_vec(), property("2").encode_to_vec()].concat(),
         with_times,
+        with_digests,
     ] {
         let mut frame = Vec::new();
         super::super::fields::put(&mut frame, 2, &message);
