@@ -208,6 +208,11 @@ fn a_field_that_stands_twice_counts_with_its_last_value() {
     fields.set("a", 1);
     fields.set("a", 2);
     assert_eq!(fields.iter().collect::<Vec<_>>(), [("a", "2")]);
+    let mut once = Fields::default();
+    once.set("a", 2);
+    assert_eq!(fields, once, "what was there before does not count");
+    once.set("b", 3);
+    assert_ne!(fields, once);
 }
 
 #[test]
