@@ -130,8 +130,8 @@ mod tests {
         let (first, second) = (Epoch::default(), Epoch::default().next());
         let mut kept = Kept::default();
         kept.acknowledged(saved(5));
-        kept.sends(saved(5));
-        assert!(kept.covers(at(5), first, None));
+        kept.sends(Saved { next: at(5), epoch: Some(second) });
+        assert!(kept.covers(at(5), first, None), "it is the same position, whoever sends it");
         kept.sends(Saved { next: at(8), epoch: Some(second) });
         assert!(!kept.covers(at(5), first, None), "8 says nothing of what the first has done up to 5");
     }
