@@ -216,7 +216,9 @@ impl Steward {
             }
             while self.leaves.next().await.is_some() {}
         } else if self.shared.options.mode == CommitMode::AtMostOnce {
-            abandon(&self.shared).await;
+            // Nothing is left to be completed, and who reads these queues next may have saved more by the time that something
+            // lower would be. A shutdown has fenced them: it saves them itself, and is waited for.
+            self.shared.committer.give_up(&self.shared.desk.owned(), Duration::ZERO).await;
         }
         // First: this task is one of those that the goodbye ends.
         self.shared.finished.cancel();
@@ -224,15 +226,6 @@ impl Steward {
             self.shared.brokers.leave();
         }
     }
-}
-
-/// At most once nothing is left to be completed, and who reads these queues next may have saved more by the time that
-/// something lower would be. A shutdown has revoked them: it saves them itself, and is waited for.
-async fn abandon(shared: &Shared) {
-    let Shared { desk, ledger, committer, .. } = shared;
-    let mut left = desk.owned();
-    left.retain(|queue| ledger.queue(queue).is_some_and(|queue| queue.may_hand_out()));
-    committer.give_up(&left, Duration::ZERO).await;
 }
 
 async fn within<T>(until: Instant, asked: impl Future<Output = Result<T>>) -> Result<T> {

@@ -60,7 +60,7 @@ impl Planner {
             self.is_unsent |= fetch.suspend.is_none(); // a long poll is in no hurry
             return Step::Fetch(fetch);
         }
-        if self.is_unsent && self.has_piece() {
+        if self.is_unsent && self.first_ready().is_some() {
             self.is_unsent = false;
             return Step::SendOff;
         }
@@ -152,34 +152,32 @@ impl Planner {
         Some(fetch)
     }
 
-    /// Whether the first in the line has something. Those who have nothing any more leave it.
-    fn has_piece(&mut self) -> bool {
+    /// The first in the line that has something. Those who have nothing any more leave it.
+    fn first_ready(&mut self) -> Option<Key> {
         while let Some(&key) = self.ready.front() {
             match self.alive(key) {
-                Some(lane) if !lane.buffer.is_empty() => return true,
+                Some(lane) if !lane.buffer.is_empty() => return Some(key),
                 Some(lane) => lane.is_ready = false,
                 None => {}
             }
             self.ready.pop_front();
         }
-        false
+        None
     }
 
     /// The queues take turns, piece by piece (trap P15).
     pub(super) fn next_piece(&mut self) -> Option<Piece> {
-        while self.has_piece() {
-            let key = self.ready.pop_front()?;
-            let Some(lane) = self.alive(key) else { continue };
-            lane.is_ready = false;
-            let Some((piece, load)) = lane.take() else { continue };
-            let has_more = !lane.buffer.is_empty();
-            self.budget.release(load);
-            if has_more {
-                self.get_ready(key.0);
-            }
-            self.settle(key.0);
-            return Some(piece);
+        let key = self.first_ready()?;
+        self.ready.pop_front();
+        let lane = self.alive(key)?;
+        lane.is_ready = false;
+        let (piece, load) = lane.take()?;
+        let has_more = !lane.buffer.is_empty();
+        self.budget.release(load);
+        if has_more {
+            self.get_ready(key.0);
         }
-        None
+        self.settle(key.0);
+        Some(piece)
     }
 }
